@@ -1,0 +1,90 @@
+"""Ranks, and the few collectives that methods and the engine need; all of them are no-ops in one process."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """All-gather whose backward sums every rank's gradient for this rank's slice.
+
+    Every rank computes the same global loss from the gathered tensor, so the summed gradient is world times
+    the true one, and the average that DDP takes over ranks makes it exact.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = x.shape[0]
+        return _all_gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].contiguous()
+        dist.all_reduce(total)
+        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+def _all_gather(x: Tensor) -> Tensor:
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def gather(x: Tensor, *, gradient: bool = True) -> Tensor:
+    """Concatenate ``x`` (B, ...) of every rank in rank order: (world·B, ...); B must be equal on all ranks.
+
+    With ``gradient`` the result is differentiable on every rank, and exact under DDP for a loss that every
+    rank computes from the whole gathered tensor.
+    """
+    if world_size() == 1:
+        return x if gradient else x.detach()
+    if gradient and x.requires_grad:
+        return _GatherWithGradient.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+    return _all_gather(x.detach())
+
+
+def mean(x: Tensor) -> Tensor:
+    """Average of a detached tensor over ranks."""
+    if world_size() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / world_size()
+
+
+def any_rank(flag: bool) -> bool:
+    """True on every rank if it is true on one."""
+    if world_size() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    value = torch.tensor(float(flag), device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()

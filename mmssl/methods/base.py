@@ -1,0 +1,71 @@
+"""What a method is: a paper as a module, knowing nothing of optimisers, devices, logging or files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mmssl.config import Config
+from mmssl.models.encoder import Encoder
+from mmssl.stream.batch import Batch
+from mmssl.stream.views.base import View
+
+
+class MethodConfig(Config):
+    """Base of every method's settings; ``name`` selects the method in a recipe."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know of the data before training: memory banks and clustering need ``samples``."""
+
+    samples: int
+    """Number of distinct stable ids in the stream."""
+    fields: frozenset[str] = frozenset({"image"})
+    """Fields that every sample has."""
+
+
+@dataclass
+class Loss:
+    """``total`` is differentiated; ``parts`` are logged; ``embedding`` feeds the health metrics."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    """Detached scalars: accuracies, similarities, sizes of negative pools, queue age …"""
+    embedding: Tensor | None = None
+    """Detached (N, d) representation of this rank's samples, for RankMe and per-dimension spread."""
+
+
+class Method(nn.Module, ABC):
+    """A paper. All state that training changes (momentum encoders, queues, banks) is in the state dict."""
+
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        super().__init__()
+        self.config = config
+        self.data = data
+
+    @property
+    @abstractmethod
+    def views(self) -> Mapping[str, View]:
+        """The batch entries that ``forward`` reads, and how each is made."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Loss:
+        """The objective on this rank's batch."""
+
+    def after_step(self, progress: float) -> None:  # noqa: B027  (most methods have no such state)
+        """Update momentum encoders and the like, after the optimiser; ``progress`` runs from 0 to 1."""
+
+    @abstractmethod
+    def encoders(self) -> Mapping[str, Encoder]:
+        """What training leaves behind, by the name of the view each encoder reads."""
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Images worth looking at after training: name to (N, 3, H, W) float32 in 0..1."""
+        return {}

@@ -1,0 +1,42 @@
+"""What a method sees: named tensors of equal first dimension."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmssl.stream.sample import Fault
+
+
+class Batch(dict[str, Any]):
+    """``batch.image`` is ``batch["image"]``: one entry per view, named by the method that asked for it.
+
+    Always present: ``id`` (B,) int64 stable sample ids, ``pass_`` (B,) int64, ``key`` list of B str, and
+    ``label``: dict of label name to (B,) int64 class indices (-1 = no such label).
+    ``faults`` lists the samples that could not be read while this batch was made.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(f"batch has no {name!r}; it has {', '.join(self)}") from error
+
+    @property
+    def faults(self) -> list[Fault]:
+        return self.get("_faults", [])
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return int(self["id"].shape[0])
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Move every tensor to ``device``."""
+        return Batch({name: _move(value, device) for name, value in self.items()})
+
+
+def _move(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: _move(item, device) for name, item in value.items()}
+    return value

@@ -1,0 +1,63 @@
+"""One sample on its way from the tar to a view: bytes, decoded on demand, at most once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmssl.stream.decode import decode
+
+
+class Unreadable(Exception):
+    """A field of a sample is absent, damaged or not what its name says; the reason is the message."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass
+class Sample:
+    """``sample["image"]`` decodes the field (one decode feeds every view that asks for it).
+
+    What each field decodes to is in ``mmssl.modalities``.
+    """
+
+    id: int
+    """Stable integer in 0..N-1 over the whole stream (sources of a mixture follow each other)."""
+    key: str
+    shard: str
+    pass_: int
+    """How many times the sample's source had been gone through before this appearance."""
+    members: Mapping[str, tuple[str, bytes | memoryview]]
+    """Field name to (extension, encoded bytes)."""
+    _decoded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.members
+
+    def __getitem__(self, name: str) -> Any:
+        """The decoded field.
+
+        Raises:
+            Unreadable: the field is absent or does not decode.
+        """
+        if name not in self._decoded:
+            if name not in self.members:
+                raise Unreadable(name, f"absent; the sample has {', '.join(self.members)}")
+            extension, data = self.members[name]
+            try:
+                self._decoded[name] = decode(name, extension, data)
+            except Exception as error:  # decoders raise whatever they like; the sample is bad all the same
+                raise Unreadable(name, f"{type(error).__name__}: {error}") from error
+        return self._decoded[name]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A sample that could not be used, for the quarantine log."""
+
+    shard: str
+    key: str
+    field: str
+    reason: str
