@@ -51,7 +51,10 @@ MODALITIES: dict[str, Modality] = {
             "16-bit RGB, (n + 1) / 2",
         ),
         Modality(
-            "segmentation", ("png",), "(1, H, W) uint8 ids; 0 = background, 255 = ignore", "index image"
+            "segmentation",
+            ("png",),
+            "(1, H, W) uint8 ids; 0 = background, 255 = ignore",
+            "index image",
         ),
         Modality("caption", ("json", "txt"), "list of str, at least one", "one or many captions"),
         Modality(
@@ -60,8 +63,15 @@ MODALITIES: dict[str, Modality] = {
             "(T, N, 4) float32 x, y, w, h in pixels, 0-based; NaN = absent",
             "one box per frame and object; T = 1 for a single image",
         ),
-        Modality("label", ("json", "cls"), "dict of name to class index", "names in the manifest's classes"),
-        Modality("meta", ("json",), "dict", "everything else: source, fps, timestamps, intrinsics, pose"),
+        Modality(
+            "label",
+            ("json", "cls"),
+            "dict of name to class index",
+            "names in the manifest's classes",
+        ),
+        Modality(
+            "meta", ("json",), "dict", "everything else: source, fps, timestamps, intrinsics, pose"
+        ),
     )
 }
 
@@ -80,7 +90,9 @@ def modality_of(field: str) -> Modality:
     """
     modality = MODALITIES.get(field.split("_", 1)[0])
     if modality is None:
-        raise MmsslError(f"unknown field {field!r}; expected one of {', '.join(MODALITIES)}, or NAME_role")
+        raise MmsslError(
+            f"unknown field {field!r}; expected one of {', '.join(MODALITIES)}, or NAME_role"
+        )
     return modality
 
 
@@ -99,10 +111,14 @@ def split_member(name: str) -> tuple[str, str, str]:
     if len(rest) == 1:
         field = FOREIGN.get(extension)
         if field is None:
-            raise MmsslError(f"member {name!r}: extension {extension!r} belongs to no known modality")
+            raise MmsslError(
+                f"member {name!r}: extension {extension!r} belongs to no known modality"
+            )
         return key, field, extension
     if len(rest) > 2 or rest[0].split("_", 1)[0] not in MODALITIES:
-        raise MmsslError(f"member {name!r}: dots in a key would be grouped wrongly; use - or _ instead")
+        raise MmsslError(
+            f"member {name!r}: dots in a key would be grouped wrongly; use - or _ instead"
+        )
     field = rest[0]
     if extension not in modality_of(field).extensions:
         raise MmsslError(
