@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved timing, one form for figures, one place where they are recorded."""
+"""What every benchmark shares: interleaved timing, one form for figures, one place to record them."""
 
 import json
 import platform
@@ -41,9 +41,7 @@ def figure(name: str, value: float, unit: str, protocol: str, bar: str = "") -> 
     return Figure(name, round(float(value), 4), unit, bar, holds, protocol)
 
 
-def interleaved(
-    variants: dict[str, Callable[[], object]], repeats: int, warmup: int = 1
-) -> dict[str, float]:
+def interleaved(variants: dict[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, float]:
     """Median seconds of each variant, called in turns so that drift and neighbours hit all of them alike."""
     for run in variants.values():
         for _ in range(warmup):
@@ -76,9 +74,7 @@ def record(name: str, figures: Iterable[Figure], packages: Iterable[str] = ()) -
     figures = list(figures)
     table = Table(title=name)
     for heading in ("figure", "value", "unit", "bar", "holds"):
-        table.add_column(
-            heading, justify="right" if heading == "value" else "left", overflow="fold"
-        )
+        table.add_column(heading, justify="right" if heading == "value" else "left", overflow="fold")
     for item in figures:
         holds = {True: "yes", False: "[red]no[/red]", None: ""}[item.holds]
         table.add_row(item.figure, f"{item.value:g}", item.unit, item.bar, holds)

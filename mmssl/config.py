@@ -67,9 +67,7 @@ def _environment(name: str, default: str | None = None) -> str:
     return value
 
 
-def parse(
-    model: type[ConfigT], data: Mapping[str, Any], source: Path | str, at: str = ""
-) -> ConfigT:
+def parse(model: type[ConfigT], data: Mapping[str, Any], source: Path | str, at: str = "") -> ConfigT:
     """Validate ``data`` against ``model``; ``source`` and ``at`` (a dotted path) locate the data in messages.
 
     Raises:

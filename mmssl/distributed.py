@@ -48,9 +48,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
 
 def _all_gather(x: Tensor) -> Tensor:
-    parts = [
-        torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())
-    ]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
 

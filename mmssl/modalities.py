@@ -69,9 +69,7 @@ MODALITIES: dict[str, Modality] = {
             "dict of name to class index",
             "names in the manifest's classes",
         ),
-        Modality(
-            "meta", ("json",), "dict", "everything else: source, fps, timestamps, intrinsics, pose"
-        ),
+        Modality("meta", ("json",), "dict", "everything else: source, fps, timestamps, intrinsics, pose"),
     )
 }
 
@@ -90,9 +88,7 @@ def modality_of(field: str) -> Modality:
     """
     modality = MODALITIES.get(field.split("_", 1)[0])
     if modality is None:
-        raise MmsslError(
-            f"unknown field {field!r}; expected one of {', '.join(MODALITIES)}, or NAME_role"
-        )
+        raise MmsslError(f"unknown field {field!r}; expected one of {', '.join(MODALITIES)}, or NAME_role")
     return modality
 
 
@@ -111,14 +107,10 @@ def split_member(name: str) -> tuple[str, str, str]:
     if len(rest) == 1:
         field = FOREIGN.get(extension)
         if field is None:
-            raise MmsslError(
-                f"member {name!r}: extension {extension!r} belongs to no known modality"
-            )
+            raise MmsslError(f"member {name!r}: extension {extension!r} belongs to no known modality")
         return key, field, extension
     if len(rest) > 2 or rest[0].split("_", 1)[0] not in MODALITIES:
-        raise MmsslError(
-            f"member {name!r}: dots in a key would be grouped wrongly; use - or _ instead"
-        )
+        raise MmsslError(f"member {name!r}: dots in a key would be grouped wrongly; use - or _ instead")
     field = rest[0]
     if extension not in modality_of(field).extensions:
         raise MmsslError(

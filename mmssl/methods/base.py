@@ -59,7 +59,7 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch) -> Loss:
         """The objective on this rank's batch."""
 
-    def after_step(self, progress: float) -> None:  # noqa: B027  (most methods have no such state)
+    def after_step(self, progress: float) -> None:
         """Update momentum encoders and the like, after the optimiser; ``progress`` runs from 0 to 1."""
 
     @abstractmethod

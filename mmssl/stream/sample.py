@@ -48,9 +48,7 @@ class Sample:
             extension, data = self.members[name]
             try:
                 self._decoded[name] = decode(name, extension, data)
-            except (
-                Exception
-            ) as error:  # decoders raise whatever they like; the sample is bad all the same
+            except Exception as error:  # decoders raise whatever they like; the sample is bad all the same
                 raise Unreadable(name, f"{type(error).__name__}: {error}") from error
         return self._decoded[name]
 
