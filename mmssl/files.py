@@ -88,7 +88,7 @@ def only_writer(folder: Path | str) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise MmsslError(
-                f"{folder}: another run (process {owner}) is writing here; wait for it or choose another folder"
+                f"{folder}: another run (process {owner}) is writing here; wait for it, or use another folder"
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -114,6 +114,6 @@ def split_member(name: str) -> tuple[str, str, str]:
     field = rest[0]
     if extension not in modality_of(field).extensions:
         raise MmsslError(
-            f"member {name!r}: {field} is stored as {', '.join(modality_of(field).extensions)}, not {extension!r}"
+            f"member {name!r}: expected extension {', '.join(modality_of(field).extensions)} for {field}"
         )
     return key, field, extension
