@@ -1,9 +1,9 @@
-"""Random numbers for a whole batch at once, each a pure function of (seed, view, sample, pass, name of the draw).
+"""Random numbers for a whole batch, each a pure function of (seed, view, sample, pass, name of the draw).
 
-The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): a keyed
-bijection of a 128-bit counter, so a number is computed from where it is used, not from how many were drawn
-before. A sample gets the same view whatever batch, rank or worker it falls into, and a new draw in a view
-leaves all others as they were.
+The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): a
+keyed bijection of a 128-bit counter, so a number is computed from where it is used, not from how many were
+drawn before. A sample gets the same view whatever batch, rank or worker it falls into, and a new draw in a
+view leaves all others as they were.
 """
 
 import hashlib
