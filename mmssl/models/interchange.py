@@ -1,0 +1,148 @@
+"""Encoders for the world outside: a folder that plain timm loads, with a card that says what it is.
+
+The way back needs no code here: ``EncoderConfig.weights`` takes the exported ``model.safetensors``, any other
+safetensors file with timm's parameter names, or the folder of an earlier stage's encoder.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from safetensors.torch import save
+
+from mmssl import files
+from mmssl.errors import MmsslError
+from mmssl.models.encoder import DESCRIPTION_FILE, Encoder, load_encoder, timm_arguments
+
+FORMATS = ("timm",)
+
+STEM_LINES = {
+    "default": "",
+    "small": (
+        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=1, padding=1, bias=False)  # small-image stem\n"
+        "model.maxpool = torch.nn.Identity()\n"
+    ),
+    "small_stride2": (
+        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=2, padding=1, bias=False)  # small-image stem\n"
+        "model.maxpool = torch.nn.Identity()\n"
+    ),
+}
+"""What turns timm's network into the one that was trained, before its weights are loaded."""
+
+CARD = Template("""\
+# $name: a self-supervised encoder
+
+Pooled features of dimension $dim from images of $size × $size pixels, normalised with mean $mean and standard
+deviation $std. Weights in `model.safetensors`, in timm's own parameter names.
+
+```python
+$snippet```
+
+## How it came to be
+
+```json
+$provenance
+```
+""")
+
+
+def export_encoder(folder_in: Path | str, folder_out: Path | str, format: str = "timm") -> Path:
+    """Write ``folder_out`` with ``model.safetensors``, ``config.json`` and ``README.md``; return it.
+
+    The folder appears whole or not at all. ``config.json`` has the form that timm reads from a folder, so
+    for default stems ``timm.create_model("local-dir:FOLDER", pretrained=True)`` is the trained network.
+
+    Raises:
+        MmsslError: unknown format, no encoder in ``folder_in``, or ``folder_out`` holds something else.
+    """
+    if format not in FORMATS:
+        raise MmsslError(f"export: format: expected one of {', '.join(FORMATS)}, found {format!r}")
+    folder_in, folder_out = Path(folder_in), Path(folder_out)
+    encoder = load_encoder(folder_in)
+    provenance = files.read_json(folder_in / DESCRIPTION_FILE, "an encoder's description").get(
+        "provenance", {}
+    )
+    if folder_out.exists() and not _is_export(folder_out):
+        raise MmsslError(
+            f"{folder_out}: already exists and is not an exported encoder; expected a new folder"
+        )
+    folder_out.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder_out.name}.", suffix=".part", dir=folder_out.parent))
+    try:
+        new.chmod(0o755)
+        weights = {name: value.contiguous() for name, value in encoder.backbone.state_dict().items()}
+        files.write_bytes(new / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        files.write_json(new / "config.json", timm_config(encoder, provenance))
+        files.write_bytes(new / "README.md", card(encoder, provenance).encode())
+        if folder_out.exists():
+            shutil.rmtree(folder_out)
+        new.rename(folder_out)
+    except OSError as error:
+        raise MmsslError(f"{folder_out}: could not be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder_out
+
+
+def timm_config(encoder: Encoder, provenance: dict[str, Any]) -> dict[str, Any]:
+    """The description timm reads beside a model's weights, and under ``mmssl`` everything else."""
+    config = encoder.config
+    arguments = timm_arguments(config)
+    return {
+        "architecture": config.name,
+        "num_classes": 0,
+        "num_features": encoder.dim,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [3, config.image_size, config.image_size],
+            "fixed_input_size": "img_size" in arguments,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+            "num_classes": 0,
+        },
+        "mmssl": {"encoder": config.model_dump(mode="json"), "provenance": provenance},
+    }
+
+
+def snippet(encoder: Encoder) -> str:
+    """Python that loads the exported folder with timm and torch alone, in variable ``model``."""
+    config = encoder.config
+    arguments = "".join(f", {key}={value!r}" for key, value in timm_arguments(config).items())
+    if config.stem == "default":
+        return (
+            "import timm\n\n"
+            f'model = timm.create_model("{config.name}", pretrained=False{arguments},\n'
+            '                          checkpoint_path="model.safetensors").eval()\n'
+        )
+    width = encoder.backbone.state_dict()["conv1.weight"].shape[0]
+    return (
+        "import timm\nimport torch\n\n"
+        f'model = timm.create_model("{config.name}", pretrained=False{arguments})\n'
+        f"{STEM_LINES[config.stem].format(width=width)}"
+        'timm.models.load_checkpoint(model, "model.safetensors")\n'
+        "model.eval()\n"
+    )
+
+
+def card(encoder: Encoder, provenance: dict[str, Any]) -> str:
+    """The README of an exported encoder."""
+    return CARD.substitute(
+        name=encoder.config.name,
+        dim=encoder.dim,
+        size=encoder.config.image_size,
+        mean=", ".join(f"{value:g}" for value in encoder.mean),
+        std=", ".join(f"{value:g}" for value in encoder.std),
+        snippet=snippet(encoder),
+        provenance=json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether the folder is empty or an earlier export, which may be replaced."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    return not names or names == {"model.safetensors", "config.json", "README.md"}
