@@ -1,10 +1,20 @@
 """Raw layouts, one file each; the table below is all there is to registering one."""
 
 from mmssl.shards.sources.base import BadInput, Item, Listing, Source
+from mmssl.shards.sources.binary_images import BinaryImages
+from mmssl.shards.sources.frame_folders import FrameFolders
 from mmssl.shards.sources.image_folder import ImageFolder
+from mmssl.shards.sources.rgbd import RGBD
+from mmssl.shards.sources.table import Table
+from mmssl.shards.sources.video_folder import VideoFolder
 
 SOURCES: dict[str, type[Source]] = {
     "image_folder": ImageFolder,
+    "binary_images": BinaryImages,
+    "table": Table,
+    "video_folder": VideoFolder,
+    "frame_folders": FrameFolders,
+    "rgbd": RGBD,
 }
 """``kind`` in a recipe to the layout it names."""
 
