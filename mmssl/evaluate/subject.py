@@ -16,7 +16,7 @@ from mmssl.shards.manifest import load_manifest
 from mmssl.stream import Source, StreamConfig, scan
 from mmssl.stream.views.centre import CentreCrop
 
-ONE_PIXEL = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Mean and standard deviation that leave pixels in 0..1, for thumbnails."""
 
 
@@ -93,6 +93,11 @@ class Subject:
             )
         return self.encoders[name]
 
+    def view(self, name: str = "image") -> CentreCrop:
+        """How images are brought to the encoder of that name: the centre crop, its size and statistics."""
+        encoder = self.encoder(name)
+        return CentreCrop(encoder.config.image_size, encoder.mean, encoder.std)
+
     def features(self, split: str, encoder: str = "image") -> Features:
         """Pooled features of every readable sample of ``split``; computed once, then remembered."""
         if (split, encoder) not in self._features:
@@ -102,8 +107,7 @@ class Subject:
     @torch.inference_mode()
     def _extract(self, split: str, name: str) -> Features:
         encoder = self.encoder(name)
-        size = encoder.config.image_size
-        view = CentreCrop(size=size, resize=resize_for(size), mean=encoder.mean, std=encoder.std)
+        view = self.view(name)
         total = self.manifest.split(split).samples
         batches = scan(self.config, {"image": view}, split=split, batch_size=self.batch_size)
         x: list[Tensor] = []
@@ -122,8 +126,7 @@ class Subject:
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
         """RGB pictures of ``size`` × ``size`` pixels of the samples with the given ids, in that order."""
-        mean, std = ONE_PIXEL
-        view = CentreCrop(size=size, resize=size, mean=mean, std=std)
+        view = CentreCrop(size, *UNCHANGED, resize=size)
         wanted, found = set(ids), {}
         for batch in scan(self.config, {"image": view}, split=split, batch_size=self.batch_size):
             for row, id_ in enumerate(batch.id.tolist()):
@@ -136,18 +139,13 @@ class Subject:
 
     def about(self, *splits: str, encoder: str = "image") -> str:
         """What all protocols share: image size, and samples left out because they are unreadable."""
-        size = self.encoder(encoder).config.image_size
-        words = [f"{size} px centre crop of {resize_for(size)} px"]
+        view = self.view(encoder)
+        words = [f"{view.size} px centre crop of {view.resize} px, {view.kernel}"]
         for split in splits:
             features = self.features(split, encoder)
             if features.unreadable:
                 words.append(f"{features.unreadable} of {split} unreadable and left out")
         return "; ".join(words)
-
-
-def resize_for(size: int) -> int:
-    """The shorter side before the centre crop: 256 for 224, and so on; small images are kept whole."""
-    return round(size * 256 / 224) if size >= 128 else size
 
 
 def untrained(configs: Mapping[str, EncoderConfig], seed: int = 0) -> dict[str, Encoder]:

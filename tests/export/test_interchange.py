@@ -64,7 +64,7 @@ def test_timm_reads_the_folder_itself_where_the_stem_is_its_own(trained, tmp_pat
         torch.testing.assert_close(model(images), features, rtol=0, atol=0)
     data = timm.data.resolve_model_data_config(model)
     assert data["mean"] == pytest.approx(encoder.mean)
-    assert data["input_size"] == (3, encoder.config.image_size, encoder.config.image_size)
+    assert tuple(data["input_size"]) == (3, encoder.config.image_size, encoder.config.image_size)
 
 
 def test_a_stage_starts_from_an_export(trained, tmp_path):
