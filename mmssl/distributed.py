@@ -1,6 +1,7 @@
 """Ranks, and the few collectives that methods and the engine need; all of them are no-ops in one process."""
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -79,10 +80,29 @@ def any_rank(flag: bool) -> bool:
     """True on every rank if it is true on one."""
     if world_size() == 1:
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    value = torch.tensor(float(flag), device=device)
+    value = torch.tensor(int(flag))  # on the CPU, so that asking never waits for an accelerator
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def from_main(value: int) -> int:
+    """Rank 0's integer, on every rank."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor(value)
+    dist.broadcast(shared, src=0)
+    return int(shared.item())
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Overwrite each tensor with rank 0's, in place; shapes and order must be equal on all ranks."""
+    if world_size() == 1:
+        return
+    for tensor in tensors:
+        shared = tensor.detach().contiguous()
+        dist.broadcast(shared, src=0)
+        if shared.data_ptr() != tensor.data_ptr():
+            tensor.detach().copy_(shared)
 
 
 def barrier() -> None:

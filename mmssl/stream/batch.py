@@ -33,6 +33,29 @@ class Batch(dict[str, Any]):
         """Move every tensor to ``device``."""
         return Batch({name: _move(value, device) for name, value in self.items()})
 
+    def chunks(self, count: int) -> list["Batch"]:
+        """Cut into ``count`` equal micro-batches, in order; faults stay with the first.
+
+        Raises:
+            ValueError: the number of samples does not divide by ``count``.
+        """
+        if len(self) % count:
+            raise ValueError(f"{len(self)} samples do not divide into {count} micro-batches")
+        rows = len(self) // count
+        chunks = []
+        for number in range(count):
+            part = slice(number * rows, (number + 1) * rows)
+            own = {name: _cut(value, part) for name, value in self.items() if name != "_faults"}
+            chunks.append(Batch(own))
+        chunks[0]["_faults"] = self.faults
+        return chunks
+
+
+def _cut(value: Any, part: slice) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(item, part) for name, item in value.items()}
+    return value[part]
+
 
 def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
