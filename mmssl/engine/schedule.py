@@ -8,7 +8,7 @@ from mmssl.engine.config import TrainConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine from ``peak`` down to ``final`` (Loshchilov & Hutter 2017, no restarts)."""
+    """Linear warm-up, then a cosine from ``peak`` down to ``final`` (Loshchilov & Hutter 2017)."""
 
     steps: int
     warmup: int
