@@ -91,24 +91,21 @@ def crop_resize(
     Returns:
         (B, V, 3, size, size) uint8, contiguous.
     """
-    count, views = boxes.shape[:2]
-    out = torch.empty((count, views, 3, size, size), dtype=torch.uint8)
+    out = torch.empty((*boxes.shape[:2], 3, size, size), dtype=torch.uint8)
     planes = out.numpy()
-    for b, image in enumerate(images):
-        for v, (top, left, h, w) in enumerate(boxes[b].tolist()):
-            crop = image[:, top : top + h, left : left + w]
+    for image, image_boxes, image_flips, image_planes in zip(
+        images, boxes.tolist(), flips, planes, strict=True
+    ):
+        pixels = image.permute(1, 2, 0).numpy()
+        for (top, left, h, w), flip, target in zip(image_boxes, image_flips, image_planes, strict=True):
             if kernel == "bilinear" and h <= size and w <= size:
-                pixels = cv2.resize(_pixels(crop), (size, size), interpolation=cv2.INTER_LINEAR)
+                view = cv2.resize(
+                    pixels[top : top + h, left : left + w], (size, size), interpolation=cv2.INTER_LINEAR
+                )
             else:
-                pixels = _pixels(resize(crop, size, size, kernel))
-            if flips[b, v]:
-                pixels = cv2.flip(pixels, 1)
-            for c in range(3):
-                cv2.extractChannel(pixels, c, planes[b, v, c])
+                crop = resize(image[:, top : top + h, left : left + w], size, size, kernel)
+                view = crop.permute(1, 2, 0).numpy()
+            if flip:
+                view = cv2.flip(view, 1)
+            cv2.split(view, list(target))
     return out
-
-
-def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) as a numpy array (H, W, 3), without a copy where the memory already has that order."""
-    pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
-    return pixels

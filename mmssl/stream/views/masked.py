@@ -1,4 +1,4 @@
-"""The view of masked image modelling: one gentle crop, no change of colour (He et al., CVPR 2022, app. A.1)."""
+"""The view of masked image modelling: one gentle crop, colours untouched (He et al., CVPR 2022, app. A.1)."""
 
 from collections.abc import Sequence
 
