@@ -1,6 +1,6 @@
 """Images in fixed-size binary records: the official binary versions of CIFAR-10, CIFAR-100 and STL-10.
 
-CIFAR-10 (cs.toronto.edu/~kriz/cifar.html, "binary version"): a label byte, then channels × rows × columns.
+CIFAR-10 (cs.toronto.edu/~kriz/cifar.html, "binary version"): a label byte, then planes × rows × columns.
 STL-10 (Coates et al., AISTATS 2011): channels × columns × rows; labels in a file of their own, from 1.
 The pickled versions are not supported: reading a pickle executes it.
 """
@@ -68,7 +68,7 @@ class BinaryImages(Source):
                 count, rest = divmod(sizes[file], self._record)
                 if rest:
                     raise MmsslError(
-                        f"{where}.images: {file}: {sizes[file]} bytes, expected a multiple of {self._record}; "
+                        f"{where}.images: {file}: {sizes[file]} bytes is no multiple of {self._record}: "
                         "it is truncated, or side or label_names are others"
                     )
                 for number in range(count):

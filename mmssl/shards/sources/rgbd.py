@@ -29,8 +29,8 @@ class RGBD(Source):
     """One sample per frame: ``image``, ``depth`` (16-bit millimetres, 0 = missing), ``meta``.
 
     ``meta`` holds sequence, frame, timestamp in seconds, intrinsics (3×3, pixels) and pose (4×4, camera to
-    world). A folder is a sequence in the manner of TUM if it has an ``rgb.txt``, in that of 7-Scenes if it has
-    ``*.color.*`` files.
+    world). A folder is a sequence in the manner of TUM if it has an ``rgb.txt``, in that of 7-Scenes if it
+    has ``*.color.*`` files.
     """
 
     kind: Literal["rgbd"] = "rgbd"
@@ -50,26 +50,31 @@ class RGBD(Source):
     def list_items(self) -> Listing:
         tree = open_files(self.root)
         folders = by_folder(tree.list())
-        sequences: dict[str, list[Frame]] = {}
-        for folder, files in folders.items():
-            if "rgb.txt" in files:
-                sequences[folder] = read_sequence(tree, folder, folders, self.max_gap)
-            elif any(".color." in name for name in files):
-                sequences[folder] = self._seven_scenes(tree, folder, files)
+        sequences = sorted(
+            folder
+            for folder, files in folders.items()
+            if "rgb.txt" in files or any(".color." in name for name in files)
+        )
         if not sequences:
             raise MmsslError(f"{self.root}: no RGB-D sequences; expected rgb.txt, or frame-*.color.* files")
-        assigned = assign(sorted(sequences), self.splits, self.root)
         splits = {
-            split: [self._item(frame, folders) for name in names for frame in sequences[name]]
-            for split, names in assigned.items()
+            split: [
+                self._item(frame, folders) for name in names for frame in self._frames(tree, name, folders)
+            ]
+            for split, names in assign(sequences, self.splits, self.root).items()
         }
         return Listing(splits, {})
+
+    def _frames(self, tree: Files, folder: str, folders: dict[str, dict[str, int]]) -> list[Frame]:
+        if "rgb.txt" in folders[folder]:
+            return read_sequence(tree, folder, folders, self.max_gap)
+        return self._seven_scenes(tree, folder, folders[folder])
 
     def _item(self, frame: Frame, folders: dict[str, dict[str, int]]) -> Item:
         size = 0
         for path in (frame.image, frame.depth):
             pure = PurePosixPath(path)
-            size += folders[pure.parent.as_posix()][pure.name]
+            size += folders.get(pure.parent.as_posix(), {}).get(pure.name, 0)
         key = safe_key(f"{frame.sequence}/{frame.name}" if frame.sequence != "." else frame.name)
         return Item(key, frame.image, size, frame)
 

@@ -32,7 +32,7 @@ def read_sequence(
     """Images with the depth maps (and poses, where groundtruth.txt is there) nearest in time.
 
     Raises:
-        MmsslError: a list is missing or does not parse, a listed file does not exist, or nothing matches.
+        MmsslError: a list is missing or does not parse, or nothing matches.
     """
     colour = _list(tree, f"{folder}/rgb.txt")
     depth = _list(tree, f"{folder}/depth.txt")
@@ -50,8 +50,8 @@ def read_sequence(
                 sequence=folder,
                 name=f"{time:.6f}",
                 timestamp=time,
-                image=_existing(tree, folder, path, folders),
-                depth=_existing(tree, folder, depth[j][1], folders),
+                image=_existing(folder, path, folders),
+                depth=_existing(folder, depth[j][1], folders),
                 pose_file=None,
                 pose=_pose_at(trajectory, time, max_gap),
                 camera_file=f"{folder}/camera-intrinsics.txt"
@@ -98,16 +98,17 @@ def _list(tree: Files, path: str) -> list[tuple[float, str]]:
     return rows
 
 
-def _existing(tree: Files, folder: str, path: str, folders: dict[str, dict[str, int]]) -> str:
-    """The listed file, or its only namesake with another extension (lists say .png where copies are .jpg)."""
+def _existing(folder: str, path: str, folders: dict[str, dict[str, int]]) -> str:
+    """The listed file, or its only namesake with another extension (lists say .png where copies are .jpg).
+
+    A file that does not exist at all is found out when it is loaded, and counts as an unreadable input.
+    """
     parent, _, name = f"{folder}/{path}".removeprefix("./").rpartition("/")
     files = folders.get(parent or ".", {})
     if name not in files:
         stem = name.rpartition(".")[0]
         namesakes = [file for file in files if file.rpartition(".")[0] == stem]
-        if len(namesakes) != 1:
-            raise MmsslError(f"{tree.root}/{parent}/{name}: listed, but there is no such file")
-        name = namesakes[0]
+        name = namesakes[0] if len(namesakes) == 1 else name
     return f"{parent}/{name}" if parent else name
 
 
