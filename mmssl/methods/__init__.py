@@ -1,0 +1,54 @@
+"""All methods by name. A method is one file; the name in a recipe is enough to find it."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mmssl.config import parse
+from mmssl.errors import MmsslError
+from mmssl.methods.base import DataInfo, Method, MethodConfig
+from mmssl.methods.image.mae import MAE
+from mmssl.methods.image.moco import MoCoV1, MoCoV2
+from mmssl.methods.image.moco_v3 import MoCoV3
+from mmssl.methods.image.simclr import SimCLR
+
+METHODS: dict[str, type[Method]] = {
+    "simclr": SimCLR,
+    "moco_v1": MoCoV1,
+    "moco_v2": MoCoV2,
+    "moco_v3": MoCoV3,
+    "mae": MAE,
+}
+
+
+def parse_method(data: Mapping[str, Any], source: Path | str = "", at: str = "") -> MethodConfig:
+    """Validate a method's settings; ``data["name"]`` selects the method, ``at`` locates them in ``source``.
+
+    Raises:
+        MmsslError: an unknown method or key, or a value of the wrong type; says where and what was expected.
+    """
+    name = data.get("name")
+    if name not in METHODS:
+        close = get_close_matches(str(name), METHODS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        where = f"{at}.name" if at else "name"
+        raise MmsslError(f"{source}: {where}: expected one of {', '.join(METHODS)}, found {name!r}{hint}")
+    return parse(METHODS[name].Config, data, source, at)
+
+
+def build_method(config: Mapping[str, Any] | MethodConfig, data: DataInfo, source: Path | str = "") -> Method:
+    """Build a method, its encoders included.
+
+    Raises:
+        MmsslError: as ``parse_method``; or a backbone, stem or weights that do not fit; or the data lacks a
+            field that the method's views read.
+    """
+    if not isinstance(config, MethodConfig):
+        config = parse_method(config, source)
+    method = METHODS[config.name](config, data)
+    wanted = {field for view in method.views.values() for field in view.fields}
+    if not wanted <= data.fields:
+        missing = ", ".join(sorted(wanted - data.fields))
+        raise MmsslError(f"{config.name}: the data has no {missing}; it has {', '.join(sorted(data.fields))}")
+    return method

@@ -109,8 +109,8 @@ def _small_stem(backbone: Any, config: EncoderConfig) -> None:
     stride = 1 if config.stem == "small" else 2
     stem = nn.Conv2d(3, backbone.conv1.out_channels, 3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
-    backbone.conv1 = stem
-    backbone.maxpool = nn.Identity()
+    backbone.conv1 = stem  # type: ignore[assignment]
+    backbone.maxpool = nn.Identity()  # type: ignore[assignment]
 
 
 def load_weights(encoder: Encoder, source: str | Path) -> None:

@@ -1,0 +1,32 @@
+"""What the contrastive image methods share: an encoder, two augmented views, and how both are configured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import field_validator
+
+from mmssl.methods.base import MethodConfig
+from mmssl.models.encoder import EncoderConfig
+from mmssl.stream.views.contrastive import ContrastiveAugmentation, ContrastiveViews
+
+
+class ContrastiveConfig(MethodConfig):
+    encoder: EncoderConfig = EncoderConfig()
+    augmentation: ContrastiveAugmentation = ContrastiveAugmentation.simclr()
+    """Of both views; what a recipe leaves out keeps the value of the method's paper."""
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _on_top_of_the_papers(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            default: ContrastiveAugmentation = cls.model_fields["augmentation"].default
+            return default.model_dump() | value
+        return value
+
+
+def two_views(
+    encoder: EncoderConfig, augmentations: Sequence[ContrastiveAugmentation]
+) -> dict[str, ContrastiveViews]:
+    """``batch.image``: (B, V, 3, S, S) float32, one view for each augmentation."""
+    views = ContrastiveViews(encoder.image_size, augmentations, encoder.mean, encoder.std)
+    return {"image": views}

@@ -1,0 +1,139 @@
+"""MoCo v1: Momentum Contrast for Unsupervised Visual Representation Learning (He et al., CVPR 2020), and
+MoCo v2: Improved Baselines with Momentum Contrastive Learning (Chen et al., 2020).
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mmssl.distributed import gather, rank
+from mmssl.losses.info_nce import info_nce
+from mmssl.methods.base import DataInfo, Loss, Method, MethodConfig
+from mmssl.methods.image.contrastive import ContrastiveConfig, two_views
+from mmssl.models.batch_norm import globalise
+from mmssl.models.encoder import Encoder, build_encoder
+from mmssl.models.heads import mlp
+from mmssl.models.momentum import follow, momentum_at, momentum_copy
+from mmssl.models.queue import Queue
+from mmssl.stream.batch import Batch
+from mmssl.stream.views.base import View
+from mmssl.stream.views.contrastive import ContrastiveAugmentation
+
+
+class MoCoV1Config(ContrastiveConfig):
+    name: Literal["moco_v1", "moco_v2"] = "moco_v1"
+    temperature: PositiveFloat = 0.07
+    """τ, section 3.3 (0.2 in v2)."""
+    queue: PositiveInt = 65536
+    """K, the size of the dictionary."""
+    dim: PositiveInt = 128
+    momentum: float = Field(0.999, ge=0, le=1)
+    """m, equation 2."""
+    momentum_schedule: Literal["constant", "cosine"] = "constant"
+    """``cosine`` raises m to 1 by the end of training, as MoCo v3 does."""
+    batch_norm: Literal["shuffle", "sync", "local"] = "shuffle"
+    """``shuffle``: keys are permuted over all ranks before they are normalised in groups (section 3.3);
+    ``sync``: statistics of the global batch; ``local``: of each process's own, where cheating is possible."""
+    key_groups: PositiveInt = 2
+    """With ``shuffle``: groups in which each process normalises its keys; 2 let one process alone do it."""
+    augmentation: ContrastiveAugmentation = ContrastiveAugmentation.moco_v1()
+
+
+class MoCoV1(Method):
+    """A query finds the key of its own image, made by a slowly moving encoder, in a queue of earlier keys.
+
+    batch.image   (B, 2, 3, S, S) float32: query and key views
+    total         InfoNCE (equation 1) of the query, its key and the K keys of the queue
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MoCoV1Config
+    config: MoCoV1Config
+
+    def __init__(self, config: MoCoV1Config, data: DataInfo) -> None:
+        super().__init__(config, data)
+        self.encoder = build_encoder(config.encoder)
+        self.projector = self._projector()
+        if config.batch_norm == "sync":
+            globalise(self)
+        self.encoder_k = momentum_copy(self.encoder)
+        self.projector_k = momentum_copy(self.projector)
+        self.queue = Queue(config.queue, config.dim)
+        self._new_keys: list[Tensor] = []
+
+    def _projector(self) -> nn.Module:
+        return nn.Linear(self.encoder.dim, self.config.dim)
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        return two_views(self.config.encoder, (self.config.augmentation,) * 2)
+
+    def forward(self, batch: Batch) -> Loss:
+        x_q, x_k = batch.image.unbind(1)
+        h = self.encoder(x_q)
+        q = normalize(self.projector(h).float(), dim=1)
+        keys = self._keys(x_k, batch.id)  # of all ranks, without gradient
+        k = keys[rank() * len(q) :][: len(q)]
+        contrast = info_nce(q, k, self.queue.keys, self.config.temperature)
+        if self.training:
+            self._new_keys.append(keys)
+        return Loss(contrast.loss, contrast.parts() | {"queue_age": self.queue.age()}, h.detach())
+
+    @torch.no_grad()
+    def _keys(self, x: Tensor, ids: Tensor) -> Tensor:
+        """Keys (world·B, d) of all ranks in rank order; ``ids`` (B,) fix the shuffle: a resume repeats it."""
+        if self.config.batch_norm != "shuffle":
+            return gather(self._encode_keys(x), gradient=False)
+        everything = gather(x, gradient=False)
+        order = scramble(gather(ids, gradient=False), self.queue.pushed)
+        mine = order[rank() * len(x) :][: len(x)]
+        groups = everything[mine].tensor_split(min(self.config.key_groups, max(len(x) // 2, 1)))
+        keys = gather(torch.cat([self._encode_keys(group) for group in groups]), gradient=False)
+        return torch.empty_like(keys).index_copy_(0, order, keys)
+
+    def _encode_keys(self, x: Tensor) -> Tensor:
+        return normalize(self.projector_k(self.encoder_k(x)).float(), dim=1)
+
+    def after_step(self, progress: float) -> None:
+        m = momentum_at(progress, self.config.momentum, self.config.momentum_schedule)
+        follow(self.encoder_k, self.encoder, m)
+        follow(self.projector_k, self.projector, m)
+        if self._new_keys:
+            self.queue.push(torch.cat(self._new_keys))
+            self._new_keys.clear()
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        return {"image": self.encoder}
+
+
+class MoCoV2Config(MoCoV1Config):
+    name: Literal["moco_v2"] = "moco_v2"
+    temperature: PositiveFloat = 0.2
+    """τ, table 2 of v2."""
+    hidden: PositiveInt = 2048
+    """Width of the projection's hidden layer."""
+    augmentation: ContrastiveAugmentation = ContrastiveAugmentation.moco_v2()
+
+
+class MoCoV2(MoCoV1):
+    """MoCo with SimCLR's two gains: an MLP projection and blur (the cosine schedule is the recipe's)."""
+
+    Config = MoCoV2Config
+    config: MoCoV2Config
+
+    def _projector(self) -> nn.Module:
+        return mlp((self.encoder.dim, self.config.hidden, self.config.dim), hidden_norm=False)
+
+
+def scramble(ids: Tensor, salt: Tensor) -> Tensor:
+    """A permutation (n,) that is a function of ``ids`` (n,) and ``salt`` alone, computed on their device.
+
+    Each id is mixed by two rounds of multiply and shift (64-bit, wrapping); the order of the results is
+    the permutation. No generator's state has to be shared between ranks or saved.
+    """
+    x = (ids + salt * 0x9E3779B97F4A7C1) * 0x2545F4914F6CDD1D
+    x = (x ^ (x >> 32)) * 0x369DEA0F31A53F85
+    return (x ^ (x >> 29)).argsort(stable=True)
