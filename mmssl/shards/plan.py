@@ -7,8 +7,8 @@ from mmssl.shards.recipe import ShardRecipe
 from mmssl.shards.sources import Item, Listing
 from mmssl.shards.sources.base import hash01
 
-# What a member costs beyond its payload: a header, and half a block of padding on average.
-_OVERHEAD = 512 + 256
+# What an input costs beyond its own bytes: headers, padding, a small label.
+_OVERHEAD = 2048
 
 
 @dataclass(frozen=True)
