@@ -1,0 +1,131 @@
+"""What a run folder holds, as plain data. Anything absent is empty: a report can be made at any time."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmssl.errors import MmsslError
+from mmssl.files import read_json
+from mmssl.shards.manifest import FILE_NAME, Manifest, load_manifest
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """``map.json`` and its sheet of thumbnails."""
+
+    points: dict[str, Any]
+    """x, y, keys: lists; labels: name to class indices; classes: name to class names; sprite; protocol."""
+    sheet: bytes
+    """JPEG."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One folder ``runs/PIPELINE/STAGE``."""
+
+    name: str
+    kind: str
+    status: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str
+    started: str
+    finished: str
+    seconds: float | None
+    provenance: dict[str, Any]
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of ``log.jsonl``, by step."""
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    map: EmbeddingMap | None = None
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Name to PNG."""
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pipeline's folder: its stages in the order in which they were started."""
+
+    name: str
+    stages: list[Stage]
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """Every score of every evaluation stage."""
+        return [score for stage in self.stages for score in stage.scores]
+
+    @property
+    def command(self) -> str:
+        """The command of the stage that was started last: repeats the run."""
+        commands = [stage.provenance.get("command", "") for stage in self.stages]
+        last = next((command for command in reversed(commands) if command), "")
+        return last if isinstance(last, str) else " ".join(map(str, last))
+
+
+def collect(folder: Path | str) -> Run:
+    """Read ``runs/PIPELINE``.
+
+    Raises:
+        MmsslError: no such folder, or a file in it that is not what its name says.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MmsslError(f"{folder}: no such folder; expected the folder of a pipeline's run")
+    stages = [_stage(path.parent) for path in sorted(folder.glob("*/stage.json"))]
+    return Run(folder.resolve().name, sorted(stages, key=lambda stage: (stage.started, stage.name)))
+
+
+def _stage(folder: Path) -> Stage:
+    about = read_json(folder / "stage.json", "a stage's description")
+    if not isinstance(about, dict):
+        raise MmsslError(f"{folder / 'stage.json'}: expected a mapping that describes a stage")
+    scores = folder / "scores.json"
+    content = read_json(scores, "the scores of an evaluation") if scores.is_file() else {"scores": []}
+    if not isinstance(content, dict) or not isinstance(content.get("scores"), list):
+        raise MmsslError(f"{scores}: scores: expected a list")
+    return Stage(
+        name=folder.name,
+        kind=str(about.get("kind", "")),
+        status=str(about.get("status", "")),
+        config=about.get("config") or {},
+        inputs=about.get("inputs") or {},
+        fingerprint=str(about.get("fingerprint") or ""),
+        started=str(about.get("started") or ""),
+        finished=str(about.get("finished") or ""),
+        seconds=about.get("seconds"),
+        provenance=about.get("provenance") or {},
+        log=_lines(folder / "log.jsonl"),
+        scores=[{"stage": folder.name, **score} for score in content["scores"]],
+        map=_map(folder),
+        pictures={path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.png"))},
+        quarantined=_lines(folder / "quarantine.jsonl"),
+        manifest=load_manifest(folder) if (folder / FILE_NAME).is_file() else None,
+    )
+
+
+def _map(folder: Path) -> EmbeddingMap | None:
+    path = folder / "map.json"
+    if not path.is_file():
+        return None
+    points = read_json(path, "an embedding map")
+    sheet = folder / "map.jpg"
+    if not sheet.is_file():
+        raise MmsslError(f"{sheet}: no such file; expected the thumbnails of {path.name}")
+    return EmbeddingMap(points, sheet.read_bytes())
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; a last line that a running stage has not finished writing is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise MmsslError(f"{path}: line {number}: expected one JSON object ({error})") from error
+    return found

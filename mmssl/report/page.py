@@ -1,0 +1,152 @@
+"""The report: one HTML file with everything inlined, which opens without a network."""
+
+import base64
+import hashlib
+import json
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from mmssl.files import write_bytes
+from mmssl.report.collect import Run, Stage, collect
+from mmssl.report.plots import curves, scatter
+
+FILE_NAME = "report.html"
+
+
+def write_report(run_folder: Path | str) -> Path:
+    """Write ``report.html`` into the folder of a pipeline's run, atomically; return its path.
+
+    Raises:
+        MmsslError: no such folder, or a file in it that is not what its name says.
+    """
+    path = Path(run_folder) / FILE_NAME
+    write_bytes(path, render(collect(run_folder)).encode())
+    return path
+
+
+def render(run: Run) -> str:
+    """The whole page."""
+    pages = Environment(
+        loader=PackageLoader("mmssl.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(duration=duration, value=value, pretty=pretty, image=image)
+    trained = [stage for stage in run.stages if stage.log]
+    maps = [(stage, stage.map) for stage in run.stages if stage.map is not None]
+    sheets = {_name_of(map_.sheet): image(map_.sheet, "jpeg") for _, map_ in maps}
+    data = {
+        "curves": {stage.name: curves(stage) for stage in trained},
+        "maps": [
+            {
+                "stage": stage.name,
+                "keys": map_.points["keys"],
+                "labels": map_.points["labels"],
+                "classes": map_.points.get("classes", {}),
+                "sprite": map_.points["sprite"],
+                "sheet": _name_of(map_.sheet),
+                "protocol": map_.points["protocol"],
+                "figures": {label: scatter(map_, label) for label in map_.points["labels"] or {"": []}},
+            }
+            for stage, map_ in maps
+        ],
+        "sheets": sheets,
+    }
+    return pages.get_template("template.html.j2").render(
+        run=run,
+        table=results(run.scores),
+        trained=[(stage, throughput(stage)) for stage in trained],
+        pictured=[stage for stage in run.stages if stage.pictures],
+        built=[stage for stage in run.stages if stage.manifest is not None],
+        quarantine=[(stage, faults(stage)) for stage in trained],
+        maps=maps,
+        data=Markup(inline_json(data)),
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
+    )
+
+
+def results(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """Headline scores: one row a stage, one column an evaluation; ``best`` is each column's highest value."""
+    headline = [score for score in scores if score["metric"] == "accuracy"]
+    headline = headline or scores
+    columns = list(dict.fromkeys(score["evaluation"] for score in headline))
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for score in headline:
+        untrained = score.get("untrained")
+        gain = None if untrained is None else score["value"] - untrained
+        rows.setdefault(score["stage"], {})[score["evaluation"]] = score | {"gain": gain}
+    best = {
+        column: max(row[column]["value"] for row in rows.values() if column in row) if len(rows) > 1 else None
+        for column in columns
+    }
+    return {"columns": columns, "rows": rows, "best": best}
+
+
+def throughput(stage: Stage) -> dict[str, Any]:
+    """Median images/s and median share of time waiting for data (0..1), and where training stands."""
+
+    def median(name: str) -> float | None:
+        values = [line[name] for line in stage.log if isinstance(line.get(name), int | float)]
+        return statistics.median(values) if values else None
+
+    last = stage.log[-1]
+    return {
+        "images_per_s": median("images_per_s"),
+        "data_wait": median("data_wait"),
+        "step": last.get("step"),
+        "pass": last.get("pass"),
+        "loss": last.get("loss"),
+    }
+
+
+def faults(stage: Stage) -> list[tuple[str, int]]:
+    """Reasons for which samples were left out, the commonest first."""
+    reasons = Counter(f"{fault.get('field', '')}: {fault.get('reason', '')}" for fault in stage.quarantined)
+    return reasons.most_common(5)
+
+
+def duration(seconds: float | None) -> str:
+    """``3 min 20 s``; a dash where unknown."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def value(number: float | None, unit: str = "") -> str:
+    """A number as a person would write it; a dash where there is none."""
+    if number is None:
+        return "–"
+    text = f"{number:.1f}" if unit == "%" else f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    return text.replace("-", "−")
+
+
+def pretty(content: Any) -> str:
+    """Indented JSON."""
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str)
+
+
+def image(content: bytes, kind: str = "png") -> str:
+    """A data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def inline_json(content: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _name_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
