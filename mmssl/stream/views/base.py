@@ -20,6 +20,8 @@ class View(ABC):
 
     fields: tuple[str, ...] = ("image",)
     """The sample fields that must be present; checked against the shard set before training starts."""
+    optional: tuple[str, ...] = ()
+    """Fields that are used where a sample has them."""
 
     def read(self, sample: Sample, draws: Draws) -> Any:
         """Decode what is needed of one sample (for video: choose the frames). ``draws`` has one row.

@@ -11,7 +11,9 @@ from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
 
 _SMALL = 64
-_LONGEST = 3
+"""Views up to this many pixels show the whole image by default."""
+_LONGEST = 8
+"""Longest side over shortest, beyond which the ends of an image are cut off before it is resized."""
 
 
 class CentreCrop(View):
@@ -45,7 +47,7 @@ class CentreCrop(View):
         return torch.stack([self._centre(image) for image in items])
 
     def _centre(self, image: Tensor) -> Tensor:
-        # A very long image is cut first: it would blow up when its short side is enlarged.
+        # Enlarging the short side of an image of 2 × 60000 pixels would fill the memory.
         image = _middle(image, *(min(side, _LONGEST * min(image.shape[1:])) for side in image.shape[1:]))
         height, width = image.shape[1:]
         short = min(height, width)

@@ -68,6 +68,9 @@ def resize(image: Tensor, height: int, width: int, kernel: Kernel = "bilinear") 
     """(3, H, W) uint8 → (3, height, width) uint8, antialiased when shrinking (as Pillow does)."""
     if image.shape[1:] == (height, width):
         return image
+    if height == width == 1:
+        # In a single pixel torch's fast kernel cannot tell memory orders apart, and fails on planar input.
+        image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     return F.interpolate(image[None], (height, width), mode=kernel, antialias=True)[0]
 
 
