@@ -76,8 +76,8 @@ def test_pixels_are_those_of_pillow_and_torchvision(photographs, kernel: str, si
             if flips[b, v]:
                 expected = expected[:, ::-1]
             by_pillow = torch.from_numpy(expected.copy()).permute(2, 0, 1)
-            # Bicubic overshoots, which 8-bit arithmetic clips after the first of the two passes, so that single
-            # pixels at sharp edges differ by a few levels: a little from Pillow, more from torchvision in float32.
+            # Bicubic overshoots, which 8-bit arithmetic clips after the first of the two passes, so that
+            # single pixels at sharp edges differ by a few levels, from torchvision in float32 above all.
             difference = (ours[b, v].int() - by_pillow.int()).abs()
             assert difference.max() <= (8 if kernel == "bicubic" else 1)
             assert (difference > 1).float().mean() <= 0.001
