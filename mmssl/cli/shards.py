@@ -156,9 +156,15 @@ def inspect(
 
 
 def _decoder() -> Decoder:
-    from mmssl.stream.decode import decode  # brings video libraries, which only --decode needs
+    """Decoding as for training, and every frame of every video."""
+    from mmssl.shards.sources.videos import video_members
+    from mmssl.stream.decode import EncodedVideo, decode  # brings torch, which only --decode needs
 
-    return decode
+    def check(field: str, extension: str, data: bytes) -> None:
+        if isinstance(decode(field, extension, data), EncodedVideo):
+            video_members(data, extension, check=True)
+
+    return check
 
 
 @app.command(name="verify")

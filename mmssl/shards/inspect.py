@@ -26,13 +26,14 @@ def summary(root: Path | str) -> RenderableType:
         MmsslError: no manifest, or an index is missing.
     """
     manifest = load_manifest(root)
-    splits = Table(title=f"{manifest.name}: {manifest.samples:,} samples, {_size(manifest.bytes)}")
+    title = f"[bold]{manifest.name}[/bold]: {manifest.samples:,} samples, {_size(manifest.bytes)}"
+    splits = Table()
     for heading in ("split", "samples", "shards", "size"):
         splits.add_column(heading, justify="left" if heading == "split" else "right")
     for name, split in manifest.splits.items():
         size = sum(shard.bytes for shard in split.shards)
         splits.add_row(name, f"{split.samples:,}", str(len(split.shards)), _size(size))
-    parts: list[RenderableType] = [splits, _fields(Path(root), manifest)]
+    parts: list[RenderableType] = [title, splits, _fields(Path(root), manifest)]
     for label, names in manifest.classes.items():
         shown = ", ".join(names[:12]) + (f", … ({len(names)} classes)" if len(names) > 12 else "")
         parts.append(f"[bold]{label}[/bold]: {shown}")
