@@ -63,7 +63,7 @@ def gather(x: Tensor, *, gradient: bool = True) -> Tensor:
     if world_size() == 1:
         return x if gradient else x.detach()
     if gradient and x.requires_grad:
-        return _GatherWithGradient.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+        return _GatherWithGradient.apply(x)
     return _all_gather(x.detach())
 
 

@@ -12,9 +12,11 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
@@ -100,7 +102,7 @@ class Checkpoints:
 
         Raises:
             MmsslError: the checkpoint was made by a differently configured run (all differences listed), or
-                every checkpoint is damaged.
+                every checkpoint is damaged, or one holds something else than plain tensors and numbers.
         """
         step = distributed.from_main(self._newest_whole() if distributed.is_main() else 0)
         if step == 0:
@@ -108,8 +110,17 @@ class Checkpoints:
         folder = self.folder / f"step-{step:08d}"
         header = read_json(folder / "checkpoint.json", "the header of a checkpoint")
         self.check_same_run(header["identity"], folder / "checkpoint.json")
-        method.load_state_dict(load_file(folder / "method.safetensors"))
-        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+        try:
+            method.load_state_dict(load_file(folder / "method.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            raise MmsslError(f"{folder}/method.safetensors: not this method's state: {error}") from error
+        try:
+            state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(state)
+        except (UnpicklingError, ValueError, KeyError, RuntimeError) as error:
+            raise MmsslError(
+                f"{folder}/optimizer.pt: refused; expected the tensors and numbers of this optimiser: {error}"
+            ) from error
         if header["ranks"] == distributed.world_size():
             rng.set_state(load_file(folder / "rng.safetensors"), distributed.rank())
         else:

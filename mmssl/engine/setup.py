@@ -77,7 +77,7 @@ def prepare(method: Method, config: TrainConfig, device: torch.device) -> nn.Mod
         )
     method.to(device)
     if sum(isinstance(module, nn.Conv2d) for module in method.modules()) > 1:
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(memory_format=torch.channels_last)
     method.train()
     if config.compile:
         method.compile()
