@@ -41,7 +41,7 @@ class GlobalBatchNorm(nn.SyncBatchNorm):
         assert self.num_batches_tracked is not None
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        wide = x.float()
+        wide = x if x.dtype == torch.float64 else x.float()
         count = x.numel() // x.shape[1] * world_size()
         mean = all_reduce(wide.sum(axes)) / count
         centred = wide - mean.view(shape)
