@@ -73,7 +73,9 @@ def collect(folder: Path | str) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise MmsslError(f"{folder}: no such folder; expected the folder of a pipeline's run")
-    stages = [_stage(path.parent) for path in sorted(folder.glob("*/stage.json"))]
+    # Results that a re-run has put aside (STAGE.old-FINGERPRINT) belong to another run.
+    kept = [path.parent for path in sorted(folder.glob("*/stage.json")) if ".old-" not in path.parent.name]
+    stages = [_stage(path) for path in kept]
     return Run(folder.resolve().name, sorted(stages, key=lambda stage: (stage.started, stage.name)))
 
 

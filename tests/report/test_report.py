@@ -62,6 +62,8 @@ def test_says_what_was_found(page):
 
 
 def test_stages_in_the_order_they_ran_and_half_a_line_is_not_read(run_folder):
+    (run_folder / "mae.old-0123456789abcdef").mkdir()  # what a re-run has put aside is not shown
+    shutil.copy(run_folder / "mae" / "stage.json", run_folder / "mae.old-0123456789abcdef")
     run = collect(run_folder)
     assert [stage.name for stage in run.stages] == [
         "shards", "simclr", "mae", "simclr_scores", "mae_scores", "export",
@@ -119,8 +121,8 @@ def browse(tmp_path):
 
     def run(page):
         flags = (
-            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-            "--disable-background-networking --disable-component-update --disable-sync --enable-logging=stderr --v=0 "
+            "--headless --no-sandbox --disable-gpu --disable-quic --disable-sync --no-first-run "
+            "--disable-background-networking --disable-component-update --enable-logging=stderr --v=0 "
             "--virtual-time-budget=8000 --window-size=1280,1600 --dump-dom"
         )
         shown = subprocess.run(
@@ -129,6 +131,8 @@ def browse(tmp_path):
             text=True,
             timeout=120,
         )
+        assert shown.returncode == 0, shown.stderr[-2000:]
+        assert "<main>" in shown.stdout, shown.stderr[-2000:]
         assert not [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
         return re.sub(r"<script.*?</script>", "", shown.stdout, flags=re.DOTALL)
 
