@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,9 +33,7 @@ VERSION = 1
 class Checkpoints:
     """The checkpoints of one run; ``identity`` says which run, and going on as another is refused."""
 
-    def __init__(
-        self, folder: Path, keep: int, identity: Mapping[str, Any], harmless: frozenset[str]
-    ) -> None:
+    def __init__(self, folder: Path, keep: int, identity: Mapping[str, Any], harmless: Sequence[str]) -> None:
         self.folder = folder
         self.keep = keep
         self.identity = json.loads(json.dumps(identity))
@@ -137,13 +135,16 @@ class Checkpoints:
         changed = [
             f"  {key}: {_show(old, key)} → {_show(new, key)}"
             for key in sorted(old.keys() | new.keys())
-            if key not in self.harmless and _show(old, key) != _show(new, key)
+            if not self._is_harmless(key) and _show(old, key) != _show(new, key)
         ]
         if changed:
             raise MmsslError(
                 f"{source}: this run was started with other settings; put them back, or use another folder\n"
                 + "\n".join(changed)
             )
+
+    def _is_harmless(self, key: str) -> bool:
+        return any(key == name or key.startswith(f"{name}.") for name in self.harmless)
 
     def _by_step(self) -> list[tuple[int, Path]]:
         """Step and folder of every checkpoint, newest first."""

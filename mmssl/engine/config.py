@@ -64,5 +64,8 @@ class TrainConfig(Config):
         return self
 
 
-HARMLESS = frozenset({"train.checkpoint_every", "train.keep", "train.log_every"})
+HARMLESS = (
+    *("train.checkpoint_every", "train.keep", "train.log_every"),
+    *("stream.workers", "stream.verify", "stream.cache", "stream.faults"),
+)
 """Settings a run may resume with changed: none of them alters what is learnt."""

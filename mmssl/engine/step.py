@@ -15,6 +15,8 @@ from mmssl.engine.setup import Precision
 from mmssl.errors import MmsslError
 from mmssl.methods.base import Loss
 from mmssl.stream.batch import Batch
+from mmssl.stream.config import StreamConfig
+from mmssl.stream.quarantine import Quarantine
 
 
 class BatchStream(Protocol):
@@ -23,9 +25,12 @@ class BatchStream(Protocol):
     @property
     def samples_per_pass(self) -> int: ...
     @property
-    def finish_on(self) -> str: ...
+    def config(self) -> StreamConfig: ...
+    @property
+    def quarantine(self) -> Quarantine: ...
     def batches(self, consumed: int = 0, steps: int | None = None) -> Iterator[Batch]: ...
-    def finish(self, batch: Batch) -> Batch: ...
+    def finish(self, batch: Batch) -> Batch:
+        """Finish the views of a batch, or of a part of it; a batch that came finished stays as it is."""
 
 
 class MicroBatches:
@@ -41,8 +46,7 @@ class MicroBatches:
 
     def ready(self, batch: Batch) -> Batch:
         """The batch on the device, with float views."""
-        batch = batch.to(self.device)
-        return self.stream.finish(batch) if self.stream.finish_on == "device" else batch
+        return self.stream.finish(batch.to(self.device))
 
     def first_batch(self) -> Batch:
         """The first batch of training, ready for a method's pictures."""

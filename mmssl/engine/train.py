@@ -31,7 +31,8 @@ def train(
 
     The stream must deliver global batches of ``config.batch_size``, and know this process's rank. Several
     ranks must be inside ``setup.process_group()``. A run that has finished returns at once. Leaves
-    ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``encoders/NAME/`` and ``pictures/NAME.png``.
+    ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``encoders/NAME/``, ``pictures/NAME.png`` and,
+    if samples could not be read, ``quarantine.jsonl``.
 
     Raises:
         MmsslError: the folder belongs to a run with other settings or another process writes to it, the loss
@@ -45,6 +46,7 @@ def train(
     identity = {
         "train": config.model_dump(mode="json") | {"precision": precision},
         "method": method.config.model_dump(mode="json"),
+        "stream": stream.config.model_dump(mode="json"),
         "data": {"samples": method.data.samples, "samples_per_pass": stream.samples_per_pass},
     }
     provenance = {**provenance, "hardware": setup.describe_hardware(device, precision)}
@@ -57,6 +59,7 @@ def train(
         seed_everything(config.seed, distributed.rank())
         first, consumed = checkpoints.restore(method, optimizer)
         setup.share_state(method)
+        stream.quarantine.log_to(folder / "quarantine.jsonl")
         batches = stream.batches(consumed, schedule.steps - first)
         log = Log(folder, step=first, steps=schedule.steps)
         micro = MicroBatches(stream, config.accumulate, precision, device)

@@ -26,7 +26,7 @@ class Batch(dict[str, Any]):
     def faults(self) -> list[Fault]:
         return self.get("_faults", [])
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return int(self["id"].shape[0])
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -54,6 +54,8 @@ class Batch(dict[str, Any]):
 def _cut(value: Any, part: slice) -> Any:
     if isinstance(value, dict):
         return {name: _cut(item, part) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_cut(item, part) for item in value)
     return value[part]
 
 

@@ -21,6 +21,7 @@ from mmssl.engine import TrainConfig, process_group, seed_everything, train
 from mmssl.errors import EXIT_PREEMPTED, Preempted
 from mmssl.methods.base import DataInfo, Loss, Method, MethodConfig
 from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder
+from mmssl.stream import Quarantine, Source, StreamConfig
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.base import View
 
@@ -103,6 +104,8 @@ class FakeStream:
     ) -> None:
         self.batch_size, self.samples, self.finish_on, self.pause = batch_size, samples, finish_on, pause
         self.closed = 0
+        self.config = StreamConfig(sources=(Source(shards="in memory"),))
+        self.quarantine = Quarantine(self.config.faults)
         generator = torch.Generator().manual_seed(5)
         self.images = torch.randn(samples, 3, 8, 8, generator=generator)
 
@@ -129,13 +132,16 @@ class FakeStream:
                     label={},
                     image=self.images[list(ids)],
                 )
-                yield batch if self.finish_on == "device" else self.finish(batch)
+                yield batch if self.finish_on == "device" else self.finish_now(batch)
                 consumed += self.batch_size
                 steps = None if steps is None else steps - 1
         finally:
             self.closed += 1
 
     def finish(self, batch: Batch) -> Batch:
+        return self.finish_now(batch) if self.finish_on == "device" else batch
+
+    def finish_now(self, batch: Batch) -> Batch:
         batch["image"] = batch["image"] * 0.5
         return batch
 
