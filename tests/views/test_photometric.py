@@ -91,7 +91,7 @@ def test_folding_equals_applying_one_step_after_the_other(gentle) -> None:
 
 
 @pytest.mark.parametrize("turn", [-0.2, -0.1, -0.02, 0.02, 0.1, 0.2])
-def test_hue_keeps_luma_and_greys_and_turns_as_torchvision_does(turn: float) -> None:
+def test_hue_keeps_the_mean_and_greys_and_turns_as_far_as_torchvision(turn: float) -> None:
     def hues(x: torch.Tensor) -> torch.Tensor:
         chroma_1 = x[0] - 0.5 * x[1] - 0.5 * x[2]
         chroma_2 = (x[1] - x[2]) * 3**0.5 / 2
@@ -99,18 +99,26 @@ def test_hue_keeps_luma_and_greys_and_turns_as_torchvision_does(turn: float) -> 
 
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(1, 3, 50, 50, generator=generator) * 60 + 100).to(torch.uint8)
-    luma = torch.tensor([0.299, 0.587, 0.114])
     unit = x[0].float() / 255
     ours, theirs = jitter(x, hue=turn)[0], tv.adjust_hue(unit, turn)
-    torch.testing.assert_close(
-        torch.tensordot(luma, ours, 1), torch.tensordot(luma, unit, 1), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(ours.mean(0), unit.mean(0), atol=1e-3, rtol=0)
     grey = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
     torch.testing.assert_close(jitter(grey, hue=turn), grey / 255, atol=1e-3, rtol=0)
     error = (hues(ours) - hues(theirs) + torch.pi).remainder(2 * torch.pi) - torch.pi
-    # A rotation in YIQ and a shift in HSV turn single colours differently, but on average the same way.
-    assert error.abs().median() < 0.35 * abs(turn) * 2 * torch.pi + 0.02
-    assert abs(error.mean()) < 0.05
+    # HSV measures the hue along a hexagon, a rotation along a circle: they differ by up to 1.1 degrees at
+    # each end of the turn.
+    coloured = (unit.amax(0) - unit.amin(0)) > 0.05
+    assert error[coloured].abs().max() < 0.045
+
+
+def test_hue_stays_close_to_torchvision_on_photographs(photographs) -> None:
+    """The root mean square difference is well below the change that torchvision itself makes."""
+    x = torch.stack([image[:, :150, :150] for image in photographs])
+    unit = x.float() / 255
+    for turn in (-0.2, -0.1, 0.1, 0.2):
+        theirs = tv.adjust_hue(unit, turn)
+        difference = (jitter(x, hue=turn) - theirs).pow(2).mean().sqrt()
+        assert difference < 0.6 * (theirs - unit).pow(2).mean().sqrt()
 
 
 def test_grey_is_that_of_torchvision_and_only_where_chosen(photographs) -> None:

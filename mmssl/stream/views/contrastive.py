@@ -50,7 +50,7 @@ class ContrastiveAugmentation(Config):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     """The turn is uniform in -h .. h of the colour circle."""
     grey: Probability = 0.2
-    """Probability of turning to grey, after the jitter; before it would be the same, as hue keeps luma."""
+    """Probability of turning to grey, after the jitter."""
     blur: Probability = 0.5
     blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
     """Pixels."""
@@ -84,12 +84,14 @@ class ContrastiveAugmentation(Config):
 
     @classmethod
     def moco_v1(cls) -> "ContrastiveAugmentation":
+        """The paper's code turns to grey before the jitter: only the luma that a turn of hue moves differs."""
         return cls(
             scale=(0.2, 1.0), jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, blur=0.0
         )
 
     @classmethod
     def moco_v2(cls) -> "ContrastiveAugmentation":
+        """MoCo v1's crops with SimCLR's blur and a gentler jitter."""
         return cls(scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
     @classmethod

@@ -102,13 +102,10 @@ def crop_resize(
         pixels = image.permute(1, 2, 0).numpy()
         for (top, left, h, w), flip, target in zip(image_boxes, image_flips, image_planes, strict=True):
             if kernel == "bilinear" and h <= size and w <= size:
-                view = cv2.resize(
-                    pixels[top : top + h, left : left + w], (size, size), interpolation=cv2.INTER_LINEAR
-                )
+                box = pixels[top : top + h, left : left + w]
+                view = cv2.resize(box, (size, size), interpolation=cv2.INTER_LINEAR)
+                cv2.split(cv2.flip(view, 1) if flip else view, list(target))
             else:
-                crop = resize(image[:, top : top + h, left : left + w], size, size, kernel)
-                view = crop.permute(1, 2, 0).numpy()
-            if flip:
-                view = cv2.flip(view, 1)
-            cv2.split(view, list(target))
+                crop = resize(image[:, top : top + h, left : left + w], size, size, kernel).numpy()
+                target[...] = crop[:, :, ::-1] if flip else crop
     return out

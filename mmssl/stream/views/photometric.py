@@ -16,8 +16,8 @@ from torch import Tensor
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in the grey level (ITU-R BT.601, as in Pillow and torchvision)."""
 
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_TURN = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+"""The cross product with the unit vector along the grey axis; a positive turn leads from red to green."""
 
 Floats = NDArray[np.float64]
 
@@ -50,9 +50,9 @@ def colour_jitter(
     """Fold brightness, contrast, saturation and hue, in each image's own order, into one affine map.
 
     The first three are torchvision's (multiply; blend with the mean grey level; blend with the grey image),
-    without rounding and clamping in between: one clamp follows at the end. Hue is the rotation by
-    2π · hue about the grey axis in YIQ: it keeps luma, where torchvision's, in HSV, keeps the maximum of
-    the channels; for small angles both turn the colour circle by about the same amount.
+    without rounding and clamping in between: one clamp follows at the end. Hue is the rotation of the colour
+    cube by 2π · hue about its grey axis: it turns the hue by the same angle as torchvision's shift in HSV
+    (within 2 degrees), and keeps the mean of the three channels where HSV keeps their maximum.
 
     Args:
         brightness, contrast, saturation: (N,) factors, 1 = unchanged.
@@ -62,17 +62,14 @@ def colour_jitter(
     count = len(brightness)
     identity = np.eye(3)
     angle = 2 * math.pi * hue
-    rotation = np.zeros((count, 3, 3))
-    rotation[:, 0, 0] = 1
-    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
-    rotation[:, 1, 2] = np.sin(angle)
-    rotation[:, 2, 1] = -rotation[:, 1, 2]
+    cosine, sine = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    rotation = cosine * identity + (1 - cosine) / 3 + sine * _TURN
     steps = np.stack(
         [
             brightness[:, None, None] * identity,
             contrast[:, None, None] * identity,
             saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * LUMA,
-            _FROM_YIQ @ rotation @ _TO_YIQ,
+            rotation,
         ],
         axis=1,
     )
