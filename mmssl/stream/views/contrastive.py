@@ -84,7 +84,7 @@ class ContrastiveAugmentation(Config):
 
     @classmethod
     def moco_v1(cls) -> "ContrastiveAugmentation":
-        """The paper's code turns to grey before the jitter: only the luma that a turn of hue moves differs."""
+        """The paper turns to grey before the jitter: only the luma that a turn of hue moves differs."""
         return cls(
             scale=(0.2, 1.0), jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, blur=0.0
         )
