@@ -34,8 +34,8 @@ def main() -> None:
     figures = []
     for name, config in variants.items():
         protocol = (
-            f"{config.size} px, {config.frames} frames a clip, {config.distractors} distractors; both views and "
-            f"all truth, one thread; median of 15 interleaved repeats of {CLIPS} new clips"
+            f"{config.size} px, {config.frames} frames a clip, {config.distractors} distractors; both views "
+            f"and all truth, one thread; median of 15 interleaved repeats of {CLIPS} new clips"
         )
         rate = CLIPS * config.frames / seconds[name]
         bar = BAR if config.size == 128 else ""
