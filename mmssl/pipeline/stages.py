@@ -1,0 +1,177 @@
+"""What each kind of stage does; ``RUN`` is the table. Each leaves its result in the stage's folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+
+from mmssl import distributed, files
+from mmssl.config import Config
+from mmssl.engine.setup import pick_device
+from mmssl.engine.train import train
+from mmssl.errors import MmsslError
+from mmssl.methods import build_method
+from mmssl.methods.base import DataInfo
+from mmssl.models.encoder import DESCRIPTION_FILE, EncoderConfig, load_encoder
+from mmssl.models.interchange import export_encoder
+from mmssl.pipeline.identity import shard_overrides
+from mmssl.pipeline.questions import Question, ask
+from mmssl.pipeline.recipe import (
+    BuildStage,
+    EvaluateStage,
+    ExportStage,
+    Pipeline,
+    ReportStage,
+    TrainStage,
+    split_weights,
+)
+from mmssl.shards.build import build_shards
+from mmssl.shards.manifest import load_manifest
+from mmssl.shards.recipe import load_recipe
+from mmssl.stream import Stream, StreamConfig
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs, and how what it names is found."""
+
+    pipeline: Pipeline
+    root: Path
+    """The pipeline's run folder."""
+    name: str
+    provenance: Mapping[str, Any]
+    workers: int | None = None
+    """Worker processes, whatever the recipe says."""
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    def shards(self, value: str) -> str:
+        """A shard set's root: a build stage's folder, or the path itself."""
+        return str(self.root / value) if value in self.pipeline.stages else value
+
+    def encoders(self, value: str) -> dict[str, Path]:
+        """Encoder folders by name: those a train stage left, or the one at a path (as ``image``)."""
+        if value not in self.pipeline.stages:
+            return {"image": Path(value)}
+        folder = self.root / value / "encoders"
+        found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}"))}
+        if not found:
+            raise MmsslError(f"{folder}: no encoder; expected what stage {value!r} leaves when it is done")
+        return found
+
+    def weights(self, value: str) -> str:
+        """``encoder.weights`` as the encoder takes it: a stage becomes its encoder's folder."""
+        stage, wanted = split_weights(value)
+        if stage not in self.pipeline.stages:
+            return value
+        found = self.encoders(stage)
+        if wanted is None and len(found) == 1:
+            return str(next(iter(found.values())))
+        if wanted not in found:
+            raise MmsslError(
+                f"stage {self.name!r}: encoder.weights: {value!r} is not one encoder; "
+                f"expected one of {', '.join(f'{stage}:{name}' for name in found)}"
+            )
+        return str(found[wanted])
+
+
+def run_build(stage: BuildStage, place: Place) -> None:
+    recipe = load_recipe(stage.recipe, shard_overrides(stage))
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(f"{place.name}: inputs", total=None)
+        build_shards(
+            recipe,
+            place.folder,
+            workers=stage.workers if place.workers is None else max(1, place.workers),
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+
+
+def run_train(stage: TrainStage, place: Place) -> None:
+    sources = tuple(
+        source.model_copy(update={"shards": place.shards(source.shards)}) for source in stage.data.sources
+    )
+    workers = stage.data.workers if place.workers is None else place.workers
+    data = stage.data.model_copy(update={"sources": sources, "workers": workers})
+    torch.manual_seed(stage.train.seed)  # first weights are the seed's, whatever this process did before
+    method = build_method(_with_weights(stage.method, place), data_info(data), f"stage {place.name!r}")
+    stream = Stream(
+        data,
+        method.views,
+        batch_size=stage.train.batch_size,
+        seed=stage.train.seed,
+        rank=distributed.rank(),
+        world=distributed.world_size(),
+        finish_on="device" if pick_device().type == "cuda" else "worker",
+    )
+    if distributed.is_main():
+        stream.quarantine.log_to(place.folder / "quarantine.jsonl")
+    train(method, stream, stage.train, place.folder, provenance=place.provenance)
+
+
+def data_info(config: StreamConfig) -> DataInfo:
+    """What a method may know of the data: how many samples, and the fields that all of them have."""
+    manifests = [load_manifest(source.shards) for source in config.sources]
+    samples = sum(
+        manifest.split(source.split).samples
+        for manifest, source in zip(manifests, config.sources, strict=True)
+    )
+    fields = [{name for name, share in manifest.fields.items() if share == 1} for manifest in manifests]
+    return DataInfo(samples, frozenset(set.intersection(*fields)))
+
+
+def _with_weights(config: Any, place: Place) -> Any:
+    """A method's configuration with the encoder's folder wherever ``weights`` names a stage."""
+    if isinstance(config, EncoderConfig):
+        if config.weights is None:
+            return config
+        return config.model_copy(update={"weights": place.weights(config.weights)})
+    if isinstance(config, Config):
+        parts = {name: _with_weights(getattr(config, name), place) for name in type(config).model_fields}
+        return config.model_copy(update=parts)
+    if isinstance(config, dict):
+        return {name: _with_weights(part, place) for name, part in config.items()}
+    if isinstance(config, tuple):
+        return tuple(_with_weights(part, place) for part in config)
+    return config
+
+
+def run_evaluate(stage: EvaluateStage, place: Place) -> None:
+    """Leaves ``scores.json``: every score with its stage and the same score of the untrained networks."""
+    encoders = {name: load_encoder(path) for name, path in place.encoders(stage.encoders).items()}
+    question = Question(
+        place.shards(stage.shards),
+        tuple(stage.evaluations.values()),
+        stage.gallery,
+        stage.queries,
+        stage.seed,
+        stage.batch_size,
+        stage.workers if place.workers is None else place.workers,
+    )
+    rows = [{"stage": place.name, **row} for row in ask(encoders, question, place.folder)]
+    files.write_json(place.folder / "scores.json", {"scores": rows})
+
+
+def run_export(stage: ExportStage, place: Place) -> None:
+    for name, folder in place.encoders(stage.encoders).items():
+        export_encoder(folder, place.folder / name, stage.format)
+
+
+def run_report(stage: ReportStage, place: Place) -> None:
+    from mmssl.report import write_report  # brings Plotly, which only reports need
+
+    write_report(place.root)
+
+
+RUN: dict[str, Callable[[Any, Place], None]] = {
+    "build": run_build,
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "export": run_export,
+    "report": run_report,
+}
