@@ -39,13 +39,11 @@ class Stream:
         seed: of order and views.
         rank, world: this process's slice of every global batch.
         finish_on: "worker" applies ``View.finish`` in the workers; with "device" the caller moves the batch
-        to its
-            device and calls ``finish``.
+            to its device and calls ``finish``.
 
     Raises:
         MmsslError: before anything is read: batch size and ranks do not fit, a shard set, split or field is
-        missing,
-            a tar has another size than the manifest says.
+            missing, a tar has another size than the manifest says.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class Stream:
             for number, reader in enumerate(sources.readers)
         ]
         self._sources = sources
-        self._finish_on = finish_on
+        self.finish_on = finish_on
         self._maker = BatchMaker(
             sources,
             views,
@@ -111,14 +109,14 @@ class Stream:
         starts: Iterable[int] = itertools.count(consumed, self.batch_size)
         if steps is not None:
             starts = range(consumed, consumed + steps * self.batch_size, self.batch_size)
-        pin = self._finish_on == "device" and torch.cuda.is_available()
+        pin = self.finish_on == "device" and torch.cuda.is_available()
         for batch in _run(self._maker, starts, self.config.workers, self.quarantine, pin):
             if batch is not None:  # in training every batch is full
                 yield batch
 
     def finish(self, batch: Batch) -> Batch:
         """Apply ``View.finish`` where the batch is now, unless the workers have done so."""
-        if self._finish_on == "worker":
+        if self.finish_on == "worker":
             return batch
         ids, passes = batch["_rows"]
         views = self._maker.views.items()
@@ -179,6 +177,7 @@ def _run(
         maker,
         batch_size=None,
         sampler=starts,
+        collate_fn=_unchanged,  # the default would turn NumPy arrays into tensors
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_start_worker if workers else None,
@@ -207,6 +206,10 @@ def _run(
     finally:
         running.clear()
         atexit.unregister(running.clear)
+
+
+def _unchanged(made: Made) -> Made:
+    return made
 
 
 def _context() -> ForkServerContext:
