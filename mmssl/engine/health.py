@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-ROWS = 1024
+ROWS = 512
 """Embeddings looked at: enough for the spectrum of common widths, cheap beside a training step."""
 
 

@@ -86,7 +86,10 @@ def mean_loss(losses: Sequence[Loss]) -> Loss:
 
 def facts(loss: Loss) -> dict[str, Any]:
     """The log's ``parts`` (means over ranks) and ``health`` (of the embeddings of all ranks)."""
-    signs = health(distributed.gather(loss.embedding, gradient=False)) if loss.embedding is not None else {}
+    signs: dict[str, float] = {}
+    if loss.embedding is not None:
+        everyone = distributed.gather(loss.embedding.float(), gradient=False)
+        signs = health(everyone) if distributed.is_main() else {}
     return {"parts": {name: distributed.mean(x).item() for name, x in loss.parts.items()}, "health": signs}
 
 
