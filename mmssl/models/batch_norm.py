@@ -71,6 +71,8 @@ def globalise(module: nn.Module) -> None:
             norm = GlobalBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
+            if child.running_mean is not None:
+                norm.to(child.running_mean.device, child.running_mean.dtype)
             norm.load_state_dict(child.state_dict())
             norm.requires_grad_(any(p.requires_grad for p in child.parameters()))
             setattr(module, name, norm)

@@ -84,9 +84,8 @@ def test_unknown_methods_keys_and_types_name_the_place(tmp_path) -> None:  # typ
     recipe.write_text("name: simclr\ntemprature: 0.5\nprojector: wide\n")
     with pytest.raises(MmsslError) as error:
         parse_method(read_yaml(recipe), recipe, at="stages.train.method")
-    assert f"{recipe}: stages.train.method.temprature: unknown key; did you mean 'temperature'" in str(
-        error.value
-    )
+    where = f"{recipe}: stages.train.method"
+    assert f"{where}.temprature: unknown key; did you mean 'temperature'" in str(error.value)
     assert f"{where}.projector" in str(error.value)
     with pytest.raises(MmsslError, match=r"train.name: expected one of .*'simlcr'.*'simclr'"):
         parse_method({"name": "simlcr"}, "r.yaml", at="train")
