@@ -173,3 +173,24 @@ def test_solarisation_is_that_of_torchvision(photographs) -> None:
     ours = solarise(normalise(x[None], MEAN, STD), MEAN, STD)
     expected = tv.normalize(tv.solarize(x, 128).float() / 255, list(MEAN), list(STD))
     torch.testing.assert_close(ours[0], expected, atol=1e-4, rtol=0)
+
+
+def test_the_whole_jitter_stays_close_to_torchvision_with_its_clamps(photographs) -> None:
+    """SimCLR's ranges, random orders: what one clamp at the end and the linear hue alter is below a quarter of
+    the root mean square change that torchvision makes, and brightness and spread stay the same."""
+    rng = np.random.default_rng(5)
+    count = 32
+    x = torch.stack([photographs[i % 4][:, :120, :120] for i in range(count)])
+    factors = [rng.uniform(0.2, 1.8, count) for _ in range(3)] + [rng.uniform(-0.2, 0.2, count)]
+    order = rng.permuted(np.tile(np.arange(4), (count, 1)), axis=1)
+    ours = colour_normalise(x, colour_jitter(*factors, order), *UNIT)
+    steps = [tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue]
+    unit = theirs = x.float() / 255
+    for position in range(4):
+        theirs = torch.stack(
+            [steps[op](theirs[i], float(factors[op][i])) for i, op in enumerate(order[:, position])]
+        )
+    difference, change = ((a - b).pow(2).mean().sqrt() for a, b in ((ours, theirs), (theirs, unit)))
+    assert difference < 0.25 * change
+    assert abs(ours.mean() - theirs.mean()) < 0.02
+    assert abs(ours.std() / theirs.std() - 1) < 0.05
