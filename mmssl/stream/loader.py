@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.context import ForkServerContext
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import torch
@@ -208,7 +208,7 @@ def _run(
         atexit.unregister(running.clear)
 
 
-def _unchanged(made: Made) -> Made:
+def _unchanged(made: Any) -> Any:
     return made
 
 

@@ -21,8 +21,7 @@ class Mixture:
         self.counts = period_counts(weights)
         self.period = int(self.counts.sum())
         self.first_ids = np.cumsum([0, *(order.samples for order in self.orders)])
-        # Occurrence j of source i is due at (j + 1/2) / counts[i] of the period: as even as whole numbers
-        # allow.
+        # Occurrence j of source i is due at (j + 1/2) / counts[i] of the period: as even as can be.
         due = np.concatenate([(np.arange(count) + 0.5) / count for count in self.counts])
         source = np.repeat(np.arange(len(self.counts)), self.counts)
         self.table = source[np.argsort(due, kind="stable")]
@@ -76,10 +75,11 @@ def period_counts(weights: Sequence[float]) -> np.ndarray:
     longest one, with the nearest whole counts (largest remainders).
     """
     share = np.asarray(weights, np.float64) / np.sum(weights)
-    for period in range(len(share), LONGEST_PERIOD + 1):
-        counts = np.rint(share * period).astype(np.int64)
-        if np.allclose(share * period, counts, rtol=0, atol=1e-9 * period) and counts.min() >= 1:
-            return counts
+    periods = np.arange(len(share), LONGEST_PERIOD + 1)[:, None]
+    wanted = share * periods
+    exact = np.all((np.abs(wanted - np.rint(wanted)) <= 1e-9 * periods) & (np.rint(wanted) >= 1), axis=1)
+    if exact.any():
+        return np.rint(wanted[exact.argmax()]).astype(np.int64)
     counts = np.maximum(1, np.floor(share * LONGEST_PERIOD)).astype(np.int64)
     largest = np.argsort(counts - share * LONGEST_PERIOD, kind="stable")
     counts[largest[: max(0, LONGEST_PERIOD - int(counts.sum()))]] += 1
