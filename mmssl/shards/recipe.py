@@ -14,7 +14,7 @@ from mmssl.shards.sources import SOURCES, Source
 class ShardRecipe(Config):
     """One shard set."""
 
-    name: str = Field(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """What the shard set is called; also its folder's name unless ``--out`` says otherwise."""
     source: SerializeAsAny[Source]
     """The raw layout: ``kind`` and that kind's own keys."""
