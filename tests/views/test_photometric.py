@@ -176,7 +176,7 @@ def test_solarisation_is_that_of_torchvision(photographs) -> None:
 
 
 def test_the_whole_jitter_stays_close_to_torchvision_with_its_clamps(photographs) -> None:
-    """SimCLR's ranges, random orders: what one clamp at the end and the linear hue alter is under a quarter of
+    """SimCLR's ranges, random orders: what one clamp and the linear hue alter is under a quarter of
     the root mean square change that torchvision makes, and brightness and spread stay the same."""
     rng = np.random.default_rng(5)
     count = 32
