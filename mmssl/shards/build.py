@@ -9,7 +9,6 @@ from typing import Any
 
 import mmssl
 from mmssl import files
-from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
 from mmssl.shards.index import ShardIndex
 from mmssl.shards.manifest import FILE_NAME, Manifest, Shard, Split, load_manifest
@@ -238,10 +237,3 @@ def _refuse_repeated(where: str, seen: set[str], keys: list[str]) -> None:
         if key in seen:
             raise MmsslError(f"{where}: key {key!r} occurs in two shards; every sample needs its own")
         seen.add(key)
-
-
-def shard_set_fingerprint(manifest: Manifest) -> str:
-    """Identifies the contents of a shard set: the checksums of all its tars."""
-    return fingerprint(
-        {name: [shard.sha256 for shard in split.shards] for name, split in manifest.splits.items()}
-    )

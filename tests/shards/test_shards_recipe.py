@@ -47,7 +47,7 @@ SOURCE = {"kind": "image_folder", "root": "x"}
     [
         ({"name": "a", "source": {**SOURCE, "hold_out": 1}}, "source.hold_out: unknown key; did you mean"),
         ({"name": "a", "source": {**SOURCE, "holdout": {"share": 2}}}, "source.holdout.share: .*found 2"),
-        ({"name": "a", "source": {"kind": "folder"}}, "source: .*'folder' is unknown; expected .*image_folder"),
+        ({"name": "a", "source": {"kind": "folder"}}, "'folder' is unknown; expected .*image_folder"),
         ({"name": "a", "source": {"kind": "image_folder"}}, r"source.root: missing"),
         ({"name": "a", "source": SOURCE, "shard_md": 3}, "shard_md: unknown key; did you mean 'shard_mb'"),
         ({"name": "a", "source": SOURCE, "shard_mb": "big"}, r"shard_mb: .*found 'big'"),

@@ -413,6 +413,26 @@ def test_seven_scenes(build: Build, tmp_path: Path) -> None:
     assert second["meta.json"]["intrinsics"][0] == [585, 0, 320]
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("f-1.depth.png", depth_file(np.ones((64, 64), np.uint16))[:-30], "depth is not a readable PNG"),
+        ("f-1.depth.png", b"", "depth is not a readable PNG"),
+        ("f-1.depth.png", depth_file(np.ones((9, 9), np.uint8)), "expected 16-bit grey"),
+        ("f-1.color.jpg", b"noise", "not a readable image"),
+        ("f-1.pose.txt", b"1 2 3", "expected a 4×4 matrix"),
+        ("camera-intrinsics.txt", b"a b c", "expected numbers"),
+    ],
+)
+def test_damaged_rgbd_frames(name: str, data: bytes, reason: str, build: Build, tmp_path: Path) -> None:
+    good: dict[str, bytes | str] = {
+        "f-1.color.jpg": picture(0),
+        "f-1.depth.png": depth_file(np.ones((9, 9), np.uint16)),
+    }
+    with pytest.raises(MmsslError, match=reason):
+        build(kind="rgbd", root=str(put(tmp_path / "raw", good | {name: data})))
+
+
 def test_tum(build: Build, tmp_path: Path) -> None:
     raw = np.full((18, 24), 5000, np.uint16)
     files: dict[str, bytes | str] = {

@@ -1,11 +1,12 @@
 """RGB-D frame folders: 7-Scenes (and others of its form), and TUM RGB-D."""
 
+import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from mmssl.errors import MmsslError
@@ -129,9 +130,14 @@ class RGBD(Source):
 
     def _depth(self, data: bytes) -> bytes:
         """16-bit millimetres; the very same bytes where they are that already."""
-        raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-        if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-            raise BadInput("depth is not a 16-bit grey image")
+        try:
+            # Pillow notices a truncated file; OpenCV fills what is missing with zeros.
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                mode, raw = image.mode, np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadInput(f"depth is not a readable PNG ({error})") from error
+        if not mode.startswith("I;16"):
+            raise BadInput(f"depth has pixels of mode {mode}; expected 16-bit grey")
         if self.depth_scale == 1000 and not (raw == INVALID).any():
             return data
         millimetres = np.rint(raw.astype(np.float64) * (1000 / self.depth_scale))
