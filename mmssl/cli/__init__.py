@@ -44,7 +44,7 @@ def main() -> None:
     """Entry point: bad input ends with a message and 2, preemption with 75, Ctrl-C with 130."""
     console = Console(stderr=True, soft_wrap=True)
     try:
-        application(sys.argv[1:])()
+        application(sys.argv[1:])(prog_name="mmssl")
     except MmsslError as error:
         console.print("[bold red]error[/bold red]", end=" ")
         console.print(str(error), markup=False, highlight=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import Progress
 
 from mmssl import distributed, files
@@ -82,7 +83,8 @@ class Place:
 
 def run_build(stage: BuildStage, place: Place) -> None:
     recipe = load_recipe(stage.recipe, shard_overrides(stage))
-    with Progress(transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(f"{place.name}: inputs", total=None)
         build_shards(
             recipe,
