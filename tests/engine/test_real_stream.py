@@ -26,6 +26,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "moco_v2": {"name": "moco_v2", "encoder": ENCODER, "queue": 20},
     "mae": {
         "name": "mae",
+        "decoder_width": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
         "encoder": {
             "name": "vit_tiny_patch16_224",
             "image_size": 32,
