@@ -13,11 +13,9 @@ from mmssl.errors import MmsslError
 from mmssl.shards.index import ShardIndex
 from mmssl.shards.manifest import FILE_NAME, Manifest, Shard, Split, load_manifest
 from mmssl.shards.plan import Task, listing_fingerprint, plan_shards
-from mmssl.shards.pool import Skipped, run_tasks
+from mmssl.shards.pool import run_tasks
 from mmssl.shards.recipe import ShardRecipe
-
-STATE = ".building"
-"""Records of finished shards live here until the manifest is written; a later run resumes from them."""
+from mmssl.shards.state import STATE, Record, Skipped, read_record, state_file
 
 SKIPPED_FILE = "skipped.jsonl"
 
@@ -113,48 +111,28 @@ def _flat(content: Any, at: str = "") -> dict[str, Any]:
 
 def _write_shards(
     recipe: ShardRecipe, out: Path, tasks: list[Task], workers: int, progress: Progress
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """The record of every shard, in task order; only shards without a valid record are written."""
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Record] = {}
     for task in tasks:
-        record = _valid_record(out, task)
-        if record is not None:
-            records[task.name] = record
+        found = read_record(out, task)
+        if found is not None:
+            records[task.name] = found
     total = sum(len(task.items) for task in tasks)
     done = sum(len(task.items) for task in tasks if task.name in records)
     todo = [task for task in tasks if task.name not in records]
     progress(done, total)
     _refuse_too_many(recipe, out, tasks, records, total)
-    for task, written, skipped in run_tasks(
+    for task, record in run_tasks(
         recipe.source, out, todo, workers, lambda count: progress(done + count, total)
     ):
-        record = {"sha256": written.sha256, "bytes": written.index.tar_bytes, "skipped": skipped}
-        written.index.save(_state_file(out, task, ".index"))
-        files.write_json(_state_file(out, task, ".json"), record)  # last: it vouches for the other two
         records[task.name] = record
         _refuse_too_many(recipe, out, tasks, records, total)
     return [records[task.name] for task in tasks]
 
 
-def _state_file(out: Path, task: Task, suffix: str) -> Path:
-    return out / STATE / f"{task.name}{suffix}"
-
-
-def _valid_record(out: Path, task: Task) -> dict[str, Any] | None:
-    """A finished shard's record, if its tar and index are there and of the recorded size."""
-    path = _state_file(out, task, ".json")
-    tar = out / f"{task.name}.tar"
-    if not path.exists() or not tar.exists():
-        return None
-    record = files.read_json(path, "the record of a finished shard")
-    if tar.stat().st_size != record["bytes"]:
-        return None
-    index = ShardIndex.load(_state_file(out, task, ".index"))
-    return record if index.tar_bytes == record["bytes"] else None
-
-
 def _refuse_too_many(
-    recipe: ShardRecipe, out: Path, tasks: list[Task], records: dict[str, dict[str, Any]], total: int
+    recipe: ShardRecipe, out: Path, tasks: list[Task], records: dict[str, Record], total: int
 ) -> None:
     skipped = [bad for task in tasks if task.name in records for bad in records[task.name]["skipped"]]
     if len(skipped) <= recipe.max_bad_share * total:
@@ -180,7 +158,7 @@ def _finish(
     recipe: ShardRecipe,
     out: Path,
     tasks: list[Task],
-    records: list[dict[str, Any]],
+    records: list[Record],
     classes: dict[str, list[str]],
     identity: dict[str, Any],
 ) -> Manifest:
@@ -190,7 +168,7 @@ def _finish(
     keys: dict[str, set[str]] = {split: set() for split in shards}
     have = Counter[str]()
     for task, record in zip(tasks, records, strict=True):
-        index = ShardIndex.load(_state_file(out, task, ".index")).at(next_id[task.split])
+        index = ShardIndex.load(state_file(out, task, ".index")).at(next_id[task.split])
         index.save(out / f"{task.name}.index")
         _refuse_repeated(f"{recipe.name}: split {task.split!r}", keys[task.split], index.keys)
         shards[task.split].append(

@@ -13,12 +13,10 @@ from typing import Any
 from mmssl.errors import MmsslError
 from mmssl.shards.plan import Task
 from mmssl.shards.sources import BadInput, Source
-from mmssl.shards.writer import RawSample, WrittenShard, write_shard
+from mmssl.shards.state import Record, Skipped, write_record
+from mmssl.shards.writer import RawSample, write_shard
 
-Skipped = dict[str, str]
-"""An input that could not be used: split, key, input, reason."""
-
-Result = tuple[Task, WrittenShard, list[Skipped]]
+Result = tuple[Task, Record]
 
 
 def run_tasks(
@@ -40,7 +38,7 @@ def run_tasks(
             counted(done)
 
         for task in tasks:
-            yield (task, *_write(source, out, task, count))
+            yield task, _write(source, out, task, count)
         return
     yield from _run_in_processes(source, out, tasks, min(workers, len(tasks)), counted)
 
@@ -89,12 +87,11 @@ def _write_in_worker(task: Task) -> Result:
         with _worker["counter"].get_lock():
             _worker["counter"].value += 1
 
-    return (task, *_write(_worker["source"], _worker["out"], task, count))
+    return task, _write(_worker["source"], _worker["out"], task, count)
 
 
-def _write(
-    source: Source, out: Path, task: Task, count: Callable[[], None]
-) -> tuple[WrittenShard, list[Skipped]]:
+def _write(source: Source, out: Path, task: Task, count: Callable[[], None]) -> Record:
+    """The tar and its record: written here, so that a shard counts even if nobody waits for it any more."""
     skipped: list[Skipped] = []
 
     def samples() -> Iterator[RawSample]:
@@ -110,4 +107,5 @@ def _write(
             yield from loaded
             count()
 
-    return write_shard(out / f"{task.name}.tar", samples()), skipped
+    written = write_shard(out / f"{task.name}.tar", samples())
+    return write_record(out, task, written, skipped)
