@@ -62,6 +62,8 @@ def decode_image(data: Bytes) -> Tensor:
 def _open(data: Bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(f"not an image that Pillow knows (starts with {bytes(data[:8])!r})") from error
     _check_size(*image.size)

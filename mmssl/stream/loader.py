@@ -3,6 +3,7 @@
 import atexit
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.context import ForkServerContext
@@ -189,8 +190,7 @@ def _run(
         # that.
         generator=torch.Generator(),
     )
-    # A list, so that the iterator's only reference can be dropped from outside: workers ignore SIGTERM and
-    # must be told to end before the interpreter waits for them.
+    # A list, so that the only reference can be dropped at exit, before the interpreter waits for the workers.
     running = [iter(loader)]
     atexit.register(running.clear)
     try:
@@ -219,8 +219,10 @@ def _context() -> ForkServerContext:
 
 
 def _start_worker(number: int) -> None:
-    """One thread a worker, and deaf to the signals that ask the training process to save and stop."""
+    """One thread a worker, and out of reach of group signals that ask training to save and stop."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    os.setpgrp()
+    # SIGTERM keeps its meaning: it is how the loader ends a worker that does not end by itself.
+    for name in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)

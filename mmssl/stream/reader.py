@@ -160,6 +160,7 @@ class _OpenShard:
         self._table = np.stack(table, axis=2)
         """(n, F, 3): offset, size, crc32."""
         self._file: IO[bytes] | None = None
+        self._unreachable = ""
 
     def key(self, row: int) -> str:
         start = int(self._key_ends[row - 1]) if row else 0
@@ -203,12 +204,15 @@ class _OpenShard:
         return data
 
     def _open(self) -> IO[bytes]:
+        if self._unreachable:  # all attempts were made once; do not wait through them for every sample
+            raise Unreadable("shard", self._unreachable)
         path: str | Path = self.name
         try:
             if self._folder is not None:
                 path = cache.fetch(self.name, self._tar_bytes, self._folder)
             return open(path, "rb", buffering=0)
         except cache.Unreachable as error:
+            self._unreachable = str(error)
             raise Unreadable("shard", str(error)) from error
         except OSError as error:
             raise Unreadable("shard", f"{path}: {error.strerror}") from error

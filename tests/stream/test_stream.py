@@ -175,7 +175,7 @@ def test_too_large_a_share_stops(make_set: Make) -> None:
     limits = FaultLimits(max_in_a_row=40, max_share=0.1, after=30)
     with pytest.raises(MmsslError, match=r"more than 10\.00% of the samples are unreadable"):
         list(scan(config_of(root, faults=limits), VIEWS, batch_size=10))
-    enough = limits.model_copy(update={"max_share": 0.25})
+    enough = limits.model_copy(update={"max_share": 0.3})
     assert sum(len(b) for b in scan(config_of(root, faults=enough), VIEWS, batch_size=10)) == 30
 
 
