@@ -40,11 +40,12 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: bad input ends with a message and 2, preemption with 75, Ctrl-C with 130."""
     console = Console(stderr=True, soft_wrap=True)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        application(sys.argv[1:])(prog_name="mmssl")
+        application(arguments)(args=list(arguments), prog_name="mmssl")
     except MmsslError as error:
         console.print("[bold red]error[/bold red]", end=" ")
         console.print(str(error), markup=False, highlight=False)

@@ -25,8 +25,14 @@ def provenance() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line, ready to be pasted."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line, ready to be pasted; with torchrun and its ranks if they were started by it."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+        launch = ["torchrun", *(["--nnodes", str(nodes)] if nodes > 1 else [])]
+        words = [*launch, "--nproc-per-node", str(local), f"scripts/{words[0]}", *words[1:]]
+    return shlex.join(words)
 
 
 def versions() -> dict[str, str]:

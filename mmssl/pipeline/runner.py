@@ -22,7 +22,7 @@ from mmssl.pipeline.provenance import now, peak_memory, provenance
 from mmssl.pipeline.recipe import Pipeline
 from mmssl.pipeline.stages import RUN, Place
 
-console = Console(stderr=True)
+console = Console(stderr=True, soft_wrap=True)
 
 PATIENCE = timedelta(days=7)
 """How long ranks wait for rank 0 while it builds or evaluates."""
@@ -119,7 +119,9 @@ def _begin(place: Place, step: Step, identity: Identity) -> None:
     action = _still(step.action, place, identity)
     console.print(f"[bold]{step.stage}[/bold] ({step.kind}): {escape(step.why)}")
     record = read_stage(place.folder)
-    if action == "re-run" and record is not None:
+    if (
+        action == "re-run" and record is not None and step.kind != "report"
+    ):  # that leaves nothing in its folder
         kept = _put_aside(place.folder, record["fingerprint"])
         console.print(f"  what it had is kept in {kept}")
         record = None
