@@ -40,8 +40,11 @@ def launch(ranks: int, folder: Path, **arguments: Any) -> list[ForkServerProcess
 
 
 def exit_codes(processes: list[ForkServerProcess]) -> list[int | None]:
+    """Of all ranks, as they ended; one that hangs is killed and shows as -SIGKILL."""
     for process in processes:
         process.join(timeout=90)
+        process.kill()
+        process.join()
     return [process.exitcode for process in processes]
 
 
