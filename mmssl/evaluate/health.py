@@ -30,7 +30,8 @@ class Health(Evaluation):
     def run(self, subject: "Subject") -> list[Score]:
         features = subject.features(subject.queries, self.config.encoder)
         x = spaced(features.x, self.config.samples)
-        about = f"{len(x)} of {subject.queries}, dimension {x.shape[1]}; {subject.about(subject.queries)}"
+        images = subject.about(subject.queries, encoder=self.config.encoder)
+        about = f"{len(x)} of {subject.queries}, dimension {x.shape[1]}; {images}"
         most = float(min(x.shape))
         return [
             Score(

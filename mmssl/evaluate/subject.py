@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
@@ -114,7 +115,8 @@ class Subject:
         ids: list[Tensor] = []
         keys: list[str] = []
         labels: list[Mapping[str, Tensor]] = []
-        for batch in track(batches, f"features of {split}", -(-total // self.batch_size), transient=True):
+        steps, quiet = -(-total // self.batch_size), not get_console().is_terminal
+        for batch in track(batches, f"features of {split}", steps, transient=True, disable=quiet):
             images = batch.image.to(self.device).contiguous(memory_format=torch.channels_last)
             x.append(encoder(images).float().cpu())
             ids.append(batch.id)
