@@ -35,14 +35,14 @@ class Task:
     def chance(self) -> float:
         """Percentage that guessing scores: the better of 1/classes and the gallery's most frequent class."""
         commonest = torch.bincount(self.y, minlength=self.classes).argmax()
-        return 100 * max(1 / self.classes, float((self.truth == commonest).float().mean()))
+        return 100 * max(1 / self.classes, float((self.truth == commonest).double().mean()))
 
     def score(self, evaluation: str, answers: Tensor, protocol: str, metric: str = "accuracy") -> Score:
         """The accuracy of ``answers`` (M,) in %."""
         return Score(
             evaluation=f"{evaluation}/{self.label}",
             metric=metric,
-            value=100 * float((answers == self.truth).float().mean()),
+            value=100 * float((answers == self.truth).double().mean()),
             unit="%",
             protocol=f"{protocol}; {self.data}",
             chance=self.chance,
