@@ -12,7 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from mmssl.errors import MmsslError
 from mmssl.evaluate import EVALUATIONS, evaluate, parse_evaluation
 from mmssl.evaluate.embedding_map import EmbeddingMap, MapConfig
-from mmssl.evaluate.health import Health, HealthConfig, effective_rank, rankme, spaced, spread, uniformity
+from mmssl.evaluate.health import Health, HealthConfig, spaced
+from mmssl.models.spectrum import effective_rank, rankme, spread, uniformity
 
 
 def test_ranks_of_known_spectra():
