@@ -1,9 +1,9 @@
-"""Read samples of one split by id: one ``pread`` for a sample, its members checked and handed on as bytes."""
+"""Read samples of one split by id: at most one ``pread`` a sample; members are checked and given as bytes."""
 
 import os
+import struct
 import zlib
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,9 @@ _OPEN = 256
 """Shards kept open; a shuffle window touches far fewer."""
 _WORTH_READING_OVER = 8192
 """Unwanted bytes inside a sample that are read along rather than skipped by another call."""
+_AHEAD = 1 << 20
+"""Bytes read at once while samples are asked for in order."""
+_NOTHING = memoryview(b"")
 
 
 class ShardReader:
@@ -64,11 +67,11 @@ class ShardReader:
         self._folder = Path(folder) if folder is not None else cache.default_folder()
         self._verify = verify
         self._first_ids = [shard.first_id for shard in self.shards]
-        self._opened: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._opened: dict[int, _OpenShard] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Files are opened by the process that reads them, never carried into another."""
-        return {**self.__dict__, "_opened": OrderedDict()}
+        return {**self.__dict__, "_opened": {}}
 
     def check(self) -> None:
         """Compare the sizes of local tars with the manifest, before anything is trained on them.
@@ -100,26 +103,26 @@ class ShardReader:
             Unreadable: tar missing or truncated, or a member that does not match its checksum.
             MmsslError: the shard's index is damaged or does not belong to the manifest.
         """
-        shard, row = self._find(id_)
-        return Sample(first_id + id_, shard.key(row), shard.name, pass_, shard.members(row, self._verify))
+        number = bisect_right(self._first_ids, id_) - 1
+        shard = self._opened.get(number) or self._enter(number)
+        return shard.sample(id_ - self._first_ids[number], first_id + id_, pass_, self._verify)
 
     def where(self, id_: int) -> tuple[str, str]:
         """Shard and key of a sample, without touching the tar."""
-        shard, row = self._find(id_)
-        return shard.name, shard.key(row)
+        number = bisect_right(self._first_ids, id_) - 1
+        shard = self._opened.get(number) or self._enter(number)
+        return shard.name, shard.key(id_ - self._first_ids[number])
 
     def close(self) -> None:
         while self._opened:
             self._opened.popitem()[1].close()
 
-    def _find(self, id_: int) -> tuple["_OpenShard", int]:
-        number = bisect_right(self._first_ids, id_) - 1
-        shard = self._opened.get(number)
-        if shard is None:
-            shard = self._opened[number] = self._open(self.shards[number])
-            if len(self._opened) > _OPEN:
-                self._opened.popitem(last=False)[1].close()
-        return shard, id_ - self._first_ids[number]
+    def _enter(self, number: int) -> "_OpenShard":
+        """Open a shard; the one that has been open longest makes room for it."""
+        shard = self._opened[number] = self._open(self.shards[number])
+        if len(self._opened) > _OPEN:
+            self._opened.pop(next(iter(self._opened))).close()
+        return shard
 
     def _open(self, shard: Shard) -> "_OpenShard":
         path = self._path(shard.index)
@@ -143,7 +146,11 @@ class ShardReader:
 
 
 class _OpenShard:
-    """One tar: a table of where everything lies, and a file that is opened when bytes are first asked for."""
+    """One tar: a table of where everything lies, and a file that is opened when bytes are first asked for.
+
+    The table is kept as packed rows, since unpacking a few integers costs a tenth of what NumPy's indexing
+    does, and Python objects for all of them would take hundreds of bytes a sample.
+    """
 
     def __init__(
         self, name: str, index: ShardIndex, fields: frozenset[str] | None, folder: Path | None
@@ -151,52 +158,67 @@ class _OpenShard:
         self.name = name
         self._folder = folder
         self._tar_bytes = index.tar_bytes
-        self._key_bytes = index.key_bytes.tobytes()
-        self._key_ends = index.key_ends
+        self._keys = index.key_bytes.tobytes()
         columns = [column.split(".", 1) for column in index.columns]
         wanted = [i for i, (field, _) in enumerate(columns) if fields is None or field in fields]
         self._columns = [(columns[i][0], columns[i][1]) for i in wanted]
-        table = [part[:, wanted].astype(np.int64) for part in (index.offset, index.size, index.crc32)]
-        self._table = np.stack(table, axis=2)
-        """(n, F, 3): offset, size, crc32."""
+        self._rows = _pack(index, wanted)
+        self._unpack = struct.Struct(f"<{4 + 3 * len(wanted)}q").unpack_from
+        self._row_bytes = 8 * (4 + 3 * len(wanted))
         self._file: IO[bytes] | None = None
+        self._descriptor = -1
+        self._next_row, self._last_row = -1, len(index) - 1
+        self._stretch, self._stretch_start = _NOTHING, 0
+        """Bytes of the tar that have been read and are still needed, and where they start in it."""
         self._unreachable = ""
 
     def key(self, row: int) -> str:
-        start = int(self._key_ends[row - 1]) if row else 0
-        return self._key_bytes[start : int(self._key_ends[row])].decode("utf-8", "surrogateescape")
+        start, end = self._unpack(self._rows, row * self._row_bytes)[:2]
+        return self._keys[start:end].decode("utf-8", "surrogateescape")
 
-    def members(self, row: int, verify: bool) -> dict[str, tuple[str, bytes | memoryview]]:
-        """Field to (extension, bytes). By ``pread``: a file cut while it is mapped would kill the process."""
-        places = self._table[row].tolist()
-        present = [place for place in places if place[0] >= 0]
-        if not present:
-            return {}
-        start = min(place[0] for place in present)
-        length = max(place[0] + place[1] for place in present) - start
-        together = length - sum(place[1] for place in present) <= _WORTH_READING_OVER
-        block = memoryview(self._read(start, length)) if together else memoryview(b"")
+    def sample(self, row: int, id_: int, pass_: int, verify: bool) -> Sample:
+        """Row ``row``, as the sample ``id_``. See ``ShardReader.sample`` for what is raised."""
+        places = self._unpack(self._rows, row * self._row_bytes)
+        first, length = places[2], places[3]
+        in_order = row == self._next_row
+        self._next_row = row + 1
+        stretch, base = self._stretch, first - self._stretch_start
+        if length >= 0 and (base < 0 or base + length > len(stretch)):
+            # A call costs about as much as the 4 KB it could have read: go ahead where that will be used.
+            stretch, base = memoryview(self._read(first, length, _AHEAD if in_order else 0)), 0
+            self._stretch, self._stretch_start = (stretch, first) if in_order else (_NOTHING, 0)
         members: dict[str, tuple[str, bytes | memoryview]] = {}
-        for (field, extension), (offset, size, crc32) in zip(self._columns, places, strict=True):
-            if offset < 0 or field in members:
+        at = 1
+        for field, extension in self._columns:
+            at += 3
+            start = places[at]
+            if start < 0:
                 continue
-            data = block[offset - start : offset - start + size] if together else self._read(offset, size)
-            if verify and zlib.crc32(data) != crc32:
+            end = places[at + 1]
+            data = (
+                stretch[base + start : base + end] if length >= 0 else self._read(first + start, end - start)
+            )
+            if verify and zlib.crc32(data) != places[at + 2]:
                 raise Unreadable(
                     field, "does not match its checksum: damaged, or of another tar than the index"
                 )
             members[field] = extension, data
-        return members
+        if row == self._last_row:
+            self._stretch, self._stretch_start = _NOTHING, 0
+        key = self._keys[places[0] : places[1]].decode("utf-8", "surrogateescape")
+        return Sample(id_, key, self.name, pass_, members)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
-    def _read(self, offset: int, size: int) -> bytes:
-        if self._file is None:
+    def _read(self, offset: int, size: int, or_more: int = 0) -> bytes:
+        """By ``pread``: in a mapped file, a cut end or a bad disk would be a fatal signal."""
+        if self._descriptor < 0:
             self._file = self._open()
+            self._descriptor = self._file.fileno()
         try:
-            data = os.pread(self._file.fileno(), size, offset)
+            data = os.pread(self._descriptor, or_more if or_more > size else size, offset)
         except OSError as error:
             raise Unreadable("shard", f"{self.name}: {error.strerror}") from error
         if len(data) < size:
@@ -216,3 +238,26 @@ class _OpenShard:
             raise Unreadable("shard", str(error)) from error
         except OSError as error:
             raise Unreadable("shard", f"{path}: {error.strerror}") from error
+
+
+def _pack(index: ShardIndex, wanted: list[int]) -> bytes:
+    """n rows of 4 + 3F int64: where the key starts and ends among the key bytes; first byte and length of
+    what to read in one go (-1 = its members lie too far apart); start and end of every wanted member from
+    that first byte on (-1 = absent), and its checksum.
+    """
+    offset, size, crc32 = index.offset[:, wanted], index.size[:, wanted], index.crc32[:, wanted]
+    present = offset >= 0
+    for column, i in enumerate(wanted):  # a field with two extensions: the first of them counts
+        field = index.columns[i].split(".", 1)[0] + "."
+        before = [at for at in range(column) if index.columns[wanted[at]].startswith(field)]
+        present[:, column] &= ~present[:, before].any(axis=1)
+    last = np.iinfo(np.int64).max
+    first = np.where(present, offset, last).min(axis=1, initial=last)
+    length = (offset + size).max(axis=1, initial=-1, where=present) - first
+    first, length = np.where(present.any(axis=1), (first, length), 0)
+    length[length - size.sum(axis=1, where=present) > _WORTH_READING_OVER] = -1
+    start = np.where(present, offset - first[:, None], -1)
+    members = np.stack([start, start + size, crc32.astype(np.int64)], axis=2).reshape(len(index), -1)
+    key_start = np.append(0, index.key_ends)[:-1]
+    head = np.stack([key_start, index.key_ends, first, length], axis=1)
+    return np.concatenate([head, members], axis=1).astype("<i8").tobytes()

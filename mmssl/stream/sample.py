@@ -1,7 +1,7 @@
 """One sample on its way from the tar to a view: bytes, decoded on demand, at most once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mmssl.stream.decode import decode
@@ -16,22 +16,26 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-@dataclass
 class Sample:
     """``sample["image"]`` decodes the field (one decode feeds every view that asks for it).
 
     What each field decodes to is in ``mmssl.modalities``.
     """
 
-    id: int
-    """Stable integer in 0..N-1 over the whole stream (sources of a mixture follow each other)."""
-    key: str
-    shard: str
-    pass_: int
-    """How many times the sample's source had been gone through before this appearance."""
-    members: Mapping[str, tuple[str, bytes | memoryview]]
-    """Field name to (extension, encoded bytes)."""
-    _decoded: dict[str, Any] = field(default_factory=dict, repr=False)
+    __slots__ = ("_decoded", "id", "key", "members", "pass_", "shard")
+
+    def __init__(
+        self, id: int, key: str, shard: str, pass_: int, members: Mapping[str, tuple[str, bytes | memoryview]]
+    ) -> None:
+        self.id = id
+        """Stable integer in 0..N-1 over the whole stream (sources of a mixture follow each other)."""
+        self.key = key
+        self.shard = shard
+        self.pass_ = pass_
+        """How many times the sample's source had been gone through before this appearance."""
+        self.members = members
+        """Field name to (extension, encoded bytes)."""
+        self._decoded: dict[str, Any] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.members

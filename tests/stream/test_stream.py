@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmssl.errors import MmsslError
 from mmssl.shards.index import ShardIndex
 from mmssl.stream import FaultLimits, Quarantine, Source, Stream, StreamConfig, scan
 from mmssl.stream.batch import Batch
+from mmssl.stream.reader import ShardReader
 
 VIEWS = {"image": Shown()}
 Make = Callable[..., Path]
@@ -239,7 +241,19 @@ def test_refused_before_anything_starts(shards: Path, make_set: Make, tmp_path: 
 
 
 def test_only_the_wanted_fields_are_read(shards: Path) -> None:
-    from mmssl.stream.reader import ShardReader
-
     assert set(ShardReader(shards, "train", fields={"label"}).sample(3).members) == {"label"}
     assert set(ShardReader(shards, "train").sample(3).members) == {"label", "image"}
+
+
+def test_reading_in_order_ahead_or_at_random_gives_what_the_tar_holds(make_set: Make) -> None:
+    """Against tarfile; samples are read forwards (in long stretches), backwards and at random."""
+    root = make_set([700])
+    with tarfile.open(root / "train/000000.tar") as tar:
+        expected = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert sum(map(len, expected.values())) + 1024 * len(expected) > 1 << 20  # more than one stretch
+    reader = ShardReader(root, "train")
+    for order in (range(700), range(699, -1, -1), [5, 6, 7, 400, 401, 6, 699, 0, 1]):
+        for id_ in order:
+            sample = reader.sample(id_)
+            found = {f"{sample.key}.{f}.{e}": bytes(data) for f, (e, data) in sample.members.items()}
+            assert found == {name: data for name, data in expected.items() if name.startswith(sample.key)}
