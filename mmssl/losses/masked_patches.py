@@ -5,9 +5,9 @@ from torch import Tensor
 
 def normalise_patches(patches: Tensor) -> Tensor:
     """Each patch (…, p²·3) with zero mean and unit variance of its own (MAE, section 3 and its code)."""
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
-    return (patches - mean) / (variance + 1e-6) ** 0.5
+    centred = patches - patches.mean(dim=-1, keepdim=True)
+    variance = centred.square().sum(dim=-1, keepdim=True) / (patches.shape[-1] - 1)
+    return centred / (variance + 1e-6).sqrt()
 
 
 def masked_patch_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -74,9 +74,7 @@ class MAE(Method):
         self.visible = max(1, round(self.patches * (1 - config.mask_ratio)))
         self.decoder_embed = nn.Linear(self.vit.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        prefix = torch.zeros(self.vit.num_prefix_tokens, width)
-        positions = torch.cat([prefix, sincos_positions(rows, columns, width)])
-        self.register_buffer("decoder_positions", positions[None])
+        self.register_buffer("decoder_positions", sincos_positions(rows, columns, width))
         norm_layer: Any = partial(nn.LayerNorm, eps=1e-6)
         blocks = [
             Block(width, config.decoder_heads, qkv_bias=True, norm_layer=norm_layer)
@@ -103,7 +101,7 @@ class MAE(Method):
             target = normalise_patches(target)
         loss = masked_patch_loss(prediction, target)
         parts = {
-            "explained": (1.0 - loss / target.var()).detach(),
+            "explained": (1.0 - loss / (target.square().mean() - target.mean().square())).detach(),
             "hidden_patches": loss.new_tensor(float(hidden.shape[1])),
         }
         return Loss(loss, parts, latent[:, self.vit.num_prefix_tokens :].detach().mean(dim=1))
@@ -128,13 +126,21 @@ class MAE(Method):
         return vit.fc_norm(vit.norm(vit.blocks(vit.norm_pre(x))))
 
     def decode(self, latent: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Tokens of the visible patches to pixels (B, hidden, 3·p²) of the others."""
-        x = self.decoder_embed(latent)
-        n_prefix, width = self.vit.num_prefix_tokens, x.shape[2]
-        full = self.mask_token.to(x.dtype).expand(len(x), self.patches, width)
-        full = full.scatter(1, visible[:, :, None].expand(-1, -1, width), x[:, n_prefix:])
-        x = torch.cat([x[:, :n_prefix], full], dim=1) + self.decoder_positions
-        x = take(self.decoder(x)[:, n_prefix:], hidden)
+        """Tokens (B, prefix + n, width) of the visible patches to pixels (B, hidden, 3·p²) of the others.
+
+        To attention only positions tell order, so the mask tokens simply stand behind the visible ones. Of
+        the last block's tokens only the hidden ones are read, so only they pass its MLP.
+        """
+        x, n_prefix = self.decoder_embed(latent), self.vit.num_prefix_tokens
+        masked = self.mask_token.to(x.dtype).expand(len(x), hidden.shape[1], -1)
+        patches = torch.cat([x[:, n_prefix:], masked], dim=1)
+        patches = patches + self.decoder_positions[torch.cat([visible, hidden], dim=1)]
+        x = torch.cat([x[:, :n_prefix], patches], dim=1)
+        *blocks, last = self.decoder
+        for block in blocks:
+            x = block(x)
+        x = (x + last.attn(last.norm1(x)))[:, -hidden.shape[1] :]
+        x = x + last.mlp(last.norm2(x))
         return self.decoder_pixels(self.decoder_norm(x))
 
     def _initialise(self) -> None:
