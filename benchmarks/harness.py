@@ -41,7 +41,12 @@ def figure(name: str, value: float, unit: str, protocol: str, bar: str = "") -> 
     return Figure(name, round(float(value), 4), unit, bar, holds, protocol)
 
 
-def interleaved(variants: dict[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, float]:
+def interleaved(
+    variants: dict[str, Callable[[], object]],
+    repeats: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each variant, called in turns so that drift and neighbours hit all of them alike."""
     for run in variants.values():
         for _ in range(warmup):
@@ -49,9 +54,9 @@ def interleaved(variants: dict[str, Callable[[], object]], repeats: int, warmup:
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, run in variants.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -119,6 +119,8 @@ class ShardReader:
 
     def _enter(self, number: int) -> "_OpenShard":
         """Open a shard; the one that has been open longest makes room for it."""
+        for opened in self._opened.values():
+            opened.forget()
         shard = self._opened[number] = self._open(self.shards[number])
         if len(self._opened) > _OPEN:
             self._opened.pop(next(iter(self._opened))).close()
@@ -158,7 +160,7 @@ class _OpenShard:
         self.name = name
         self._folder = folder
         self._tar_bytes = index.tar_bytes
-        self._keys = index.key_bytes.tobytes()
+        self._keys = "".join(index.keys)
         columns = [column.split(".", 1) for column in index.columns]
         wanted = [i for i, (field, _) in enumerate(columns) if fields is None or field in fields]
         self._columns = [(columns[i][0], columns[i][1]) for i in wanted]
@@ -167,26 +169,23 @@ class _OpenShard:
         self._row_bytes = 8 * (4 + 3 * len(wanted))
         self._file: IO[bytes] | None = None
         self._descriptor = -1
-        self._next_row, self._last_row = -1, len(index) - 1
-        self._stretch, self._stretch_start = _NOTHING, 0
-        """Bytes of the tar that have been read and are still needed, and where they start in it."""
+        self._stretch = _NOTHING
+        """Bytes of the tar that have been read ahead."""
+        self._stretch_start = self._stretch_end = -_WORTH_READING_OVER
+        """Where in the tar the latest reading started and ended."""
         self._unreachable = ""
 
     def key(self, row: int) -> str:
         start, end = self._unpack(self._rows, row * self._row_bytes)[:2]
-        return self._keys[start:end].decode("utf-8", "surrogateescape")
+        return self._keys[start:end]
 
     def sample(self, row: int, id_: int, pass_: int, verify: bool) -> Sample:
         """Row ``row``, as the sample ``id_``. See ``ShardReader.sample`` for what is raised."""
         places = self._unpack(self._rows, row * self._row_bytes)
         first, length = places[2], places[3]
-        in_order = row == self._next_row
-        self._next_row = row + 1
         stretch, base = self._stretch, first - self._stretch_start
         if length >= 0 and (base < 0 or base + length > len(stretch)):
-            # A call costs about as much as the 4 KB it could have read: go ahead where that will be used.
-            stretch, base = memoryview(self._read(first, length, _AHEAD if in_order else 0)), 0
-            self._stretch, self._stretch_start = (stretch, first) if in_order else (_NOTHING, 0)
+            stretch, base = self._load(first, length), 0
         members: dict[str, tuple[str, bytes | memoryview]] = {}
         at = 1
         for field, extension in self._columns:
@@ -203,14 +202,28 @@ class _OpenShard:
                     field, "does not match its checksum: damaged, or of another tar than the index"
                 )
             members[field] = extension, data
-        if row == self._last_row:
-            self._stretch, self._stretch_start = _NOTHING, 0
-        key = self._keys[places[0] : places[1]].decode("utf-8", "surrogateescape")
-        return Sample(id_, key, self.name, pass_, members)
+        return Sample(id_, self._keys[places[0] : places[1]], self.name, pass_, members)
+
+    def forget(self) -> None:
+        """Let go of bytes that were read ahead."""
+        self._stretch = _NOTHING
 
     def close(self) -> None:
+        self.forget()
         if self._file is not None:
             self._file.close()
+
+    def _load(self, first: int, length: int) -> memoryview:
+        """These bytes, and those that follow where samples are being read one after the other.
+
+        A call costs about as much as the 4 KB it could have read in its time.
+        """
+        in_order = self._stretch_start <= first <= self._stretch_end + _WORTH_READING_OVER
+        data = self._read(first, length, min(_AHEAD, self._tar_bytes - first) if in_order else 0)
+        stretch = memoryview(data)
+        self._stretch = stretch if in_order else _NOTHING
+        self._stretch_start, self._stretch_end = first, first + len(stretch)
+        return stretch
 
     def _read(self, offset: int, size: int, or_more: int = 0) -> bytes:
         """By ``pread``: in a mapped file, a cut end or a bad disk would be a fatal signal."""
@@ -241,7 +254,7 @@ class _OpenShard:
 
 
 def _pack(index: ShardIndex, wanted: list[int]) -> bytes:
-    """n rows of 4 + 3F int64: where the key starts and ends among the key bytes; first byte and length of
+    """n rows of 4 + 3F int64: where the key starts and ends among all keys; first byte and length of
     what to read in one go (-1 = its members lie too far apart); start and end of every wanted member from
     that first byte on (-1 = absent), and its checksum.
     """
@@ -258,6 +271,6 @@ def _pack(index: ShardIndex, wanted: list[int]) -> bytes:
     length[length - size.sum(axis=1, where=present) > _WORTH_READING_OVER] = -1
     start = np.where(present, offset - first[:, None], -1)
     members = np.stack([start, start + size, crc32.astype(np.int64)], axis=2).reshape(len(index), -1)
-    key_start = np.append(0, index.key_ends)[:-1]
-    head = np.stack([key_start, index.key_ends, first, length], axis=1)
+    key_ends = np.cumsum([0, *map(len, index.keys)])
+    head = np.stack([key_ends[:-1], key_ends[1:], first, length], axis=1)
     return np.concatenate([head, members], axis=1).astype("<i8").tobytes()
