@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -107,8 +104,7 @@ def sharded(z: Tensor, rank: int) -> dict[str, Contrast]:
     }
 
 
-def rank_main(rank: int, world: int, meeting: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+def compare_with_the_full_batch(rank: int, world: int) -> None:
     x = unit(3 * world, 2, 6)
     own = x[3 * rank : 3 * rank + 3]
 
@@ -130,9 +126,8 @@ def rank_main(rank: int, world: int, meeting: str) -> None:
         torch.testing.assert_close(mean(found.top1), whole.top1)
         torch.testing.assert_close(mean(found.negative_similarity), whole.negative_similarity)
         torch.testing.assert_close(mean(weight.grad), reference.grad)
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_several_processes_equal_the_full_batch(world: int, tmp_path: Path) -> None:
-    mp.spawn(rank_main, args=(world, str(tmp_path / "meeting")), nprocs=world)
+def test_several_processes_equal_the_full_batch(world: int, ranks: Callable[..., None]) -> None:
+    ranks(compare_with_the_full_batch, world)

@@ -1,11 +1,9 @@
 """Global BatchNorm on several processes equals BatchNorm on the whole batch in one."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from mmssl.distributed import mean
@@ -19,8 +17,7 @@ def network(seed: int = 0) -> nn.Sequential:
     return net.append(nn.BatchNorm1d(5, affine=False)).double()
 
 
-def rank_main(rank: int, world: int, meeting: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+def compare_with_the_full_batch(rank: int, world: int) -> None:
     whole, net = network(), network()
     globalise(net)
     x = torch.randn(3 * world, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -35,12 +32,11 @@ def rank_main(rank: int, world: int, meeting: str) -> None:
         torch.testing.assert_close(mean(mine.grad), reference.grad, rtol=1e-4, atol=1e-5)
     for name, buffer in whole.named_buffers():
         torch.testing.assert_close(net.get_buffer(name), buffer, rtol=1e-5, atol=1e-5)
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_statistics_and_gradients_of_the_global_batch(world: int, tmp_path: Path) -> None:
-    mp.spawn(rank_main, args=(world, str(tmp_path / "meeting")), nprocs=world)
+def test_statistics_and_gradients_of_the_global_batch(world: int, ranks: Callable[..., None]) -> None:
+    ranks(compare_with_the_full_batch, world)
 
 
 def test_one_process_is_plain_batch_norm() -> None:

@@ -25,7 +25,9 @@ VIT = EncoderConfig(
 
 
 @pytest.mark.parametrize(
-    ("stem", "side"), [("default", 1), ("small", 4), ("small_stride2", 2)], ids=lambda value: str(value)
+    ("stem", "side"),
+    [("default", 1), ("small", 4), ("small_stride2", 2), ("small_stride4", 1)],
+    ids=lambda value: str(value),
 )
 def test_stems_keep_more_of_a_small_image(stem: str, side: int) -> None:
     encoder = build_encoder(EncoderConfig(name="resnet18", stem=stem, image_size=32))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from mmssl.errors import MmsslError
 from mmssl.losses.masked_patches import masked_patch_loss, normalise_patches
@@ -129,7 +129,7 @@ class MAE(Method):
         """Tokens (B, prefix + n, width) of the visible patches to pixels (B, hidden, 3·p²) of the others.
 
         To attention only positions tell order, so the mask tokens simply stand behind the visible ones. Of
-        the last block's tokens only the hidden ones are read, so only they pass its MLP.
+        the last block's tokens only the hidden ones are read, so only they are computed.
         """
         x, n_prefix = self.decoder_embed(latent), self.vit.num_prefix_tokens
         masked = self.mask_token.to(x.dtype).expand(len(x), hidden.shape[1], -1)
@@ -139,9 +139,7 @@ class MAE(Method):
         *blocks, last = self.decoder
         for block in blocks:
             x = block(x)
-        x = (x + last.attn(last.norm1(x)))[:, -hidden.shape[1] :]
-        x = x + last.mlp(last.norm2(x))
-        return self.decoder_pixels(self.decoder_norm(x))
+        return self.decoder_pixels(self.decoder_norm(last_tokens(last, x, hidden.shape[1])))
 
     def _initialise(self) -> None:
         """Appendix A.1: Xavier uniform; an encoder that starts from weights keeps them."""
@@ -221,3 +219,13 @@ def unpatchify(patches: Tensor, p: int, rows: int) -> Tensor:
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Rows ``index`` (B, n) of each sample of ``x`` (B, N, d): (B, n, d)."""
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+def last_tokens(block: Any, x: Tensor, n: int) -> Tensor:
+    """What a timm ``Block`` without extras makes of the last ``n`` tokens of ``x`` (B, N, d): (B, n, d)."""
+    attention = block.attn
+    qkv = attention.qkv(block.norm1(x)).unflatten(2, (3, attention.num_heads, -1))
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, d / heads)
+    seen = scaled_dot_product_attention(q[:, :, -n:], k, v).transpose(1, 2).flatten(2)
+    x = x[:, -n:] + attention.proj(seen)
+    return x + block.mlp(block.norm2(x))
