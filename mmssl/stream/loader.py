@@ -1,21 +1,15 @@
 """The stream: an endless, exact sequence of batches whose whole state is the number of samples consumed."""
 
-import atexit
 import itertools
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping
-from multiprocessing.context import ForkServerContext
-from typing import Any, Literal
+from typing import Literal
 
-import cv2
 import torch
-from torch.utils.data import DataLoader
 
 from mmssl.errors import MmsslError
+from mmssl.stream import workers
 from mmssl.stream.batch import Batch
-from mmssl.stream.batches import BatchMaker, Made
+from mmssl.stream.batches import BatchMaker
 from mmssl.stream.config import Source, StreamConfig
 from mmssl.stream.mixture import Mixture
 from mmssl.stream.order import Order
@@ -111,7 +105,7 @@ class Stream:
         if steps is not None:
             starts = range(consumed, consumed + steps * self.batch_size, self.batch_size)
         pin = self.finish_on == "device" and torch.cuda.is_available()
-        for batch in _run(self._maker, starts, self.config.workers, self.quarantine, pin):
+        for batch in workers.run(self._maker, starts, self.config.workers, self.quarantine, pin):
             if batch is not None:  # in training every batch is full
                 yield batch
 
@@ -157,7 +151,7 @@ def scan(
         opened, views, seed, size=batch_size, order=None, finish=True, patience=config.faults.max_in_a_row
     )
     counts = quarantine or Quarantine(config.faults)
-    return _readable(_run(maker, range(0, opened.samples, batch_size), config.workers, counts, False))
+    return _readable(workers.run(maker, range(0, opened.samples, batch_size), config.workers, counts, False))
 
 
 def _readable(batches: Iterator[Batch | None]) -> Iterator[Batch]:
@@ -168,61 +162,3 @@ def _open(config: StreamConfig, sources: Iterable[Source], views: Mapping[str, V
     fields = sorted({field for view in views.values() for field in view.fields})
     optional = {field for view in views.values() for field in view.optional}
     return Sources(config, tuple(sources), fields, optional)
-
-
-def _run(
-    maker: BatchMaker, starts: Iterable[int], workers: int, quarantine: Quarantine, pin: bool
-) -> Iterator[Batch | None]:
-    """Items of ``maker`` in the order of ``starts``; the workers are fed nothing but these integers."""
-    loader: DataLoader[Made] = DataLoader(
-        maker,
-        batch_size=None,
-        sampler=starts,
-        collate_fn=_unchanged,  # the default would turn NumPy arrays into tensors
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_start_worker if workers else None,
-        # Never fork a process that has threads (OpenMP, gloo, NCCL, autograd): a lock held by one of them at
-        # that moment stays locked in the child. The fork server has none, and imports torch once for all
-        # workers.
-        multiprocessing_context=_context() if workers else None,
-        # The loader draws a seed from the global generator unless it has its own; runs must not depend on
-        # that.
-        generator=torch.Generator(),
-    )
-    # A list, so that the only reference can be dropped at exit, before the interpreter waits for the workers.
-    running = [iter(loader)]
-    atexit.register(running.clear)
-    try:
-        while True:
-            try:
-                batch, attempts, stop = next(running[0])
-            except StopIteration:
-                return
-            quarantine.note(attempts)
-            if stop:
-                raise MmsslError(stop)
-            yield batch
-    finally:
-        running.clear()
-        atexit.unregister(running.clear)
-
-
-def _unchanged(made: Any) -> Any:
-    return made
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmssl.stream.loader"])
-    return context
-
-
-def _start_worker(number: int) -> None:
-    """One thread a worker, and out of reach of group signals that ask training to save and stop."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    os.setpgrp()
-    # SIGTERM keeps its meaning: it is how the loader ends a worker that does not end by itself.
-    for name in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)
