@@ -81,5 +81,5 @@ class Order:
 
     def _raw(self, pass_: int, purpose: int, index: int, n: int, attempt: int = 0) -> np.ndarray:
         """(n,) uint64. Raw output is the same in every NumPy, which ``permutation`` does not promise."""
-        generator = np.random.Philox(key=[self.seed, pass_], counter=[0, index, attempt, purpose])
-        return generator.random_raw(n)
+        key = np.array([self.seed, pass_], np.uint64)  # a list with numbers from 2^63 on would become floats
+        return np.random.Philox(key=key, counter=[0, index, attempt, purpose]).random_raw(n)
