@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -33,8 +34,11 @@ def write_set(
     first: int = 0,
     classes: Sequence[str] = ("a", "b", "c"),
     split: str = "train",
+    instead: Mapping[int, dict[str, bytes]] = MappingProxyType({}),
 ) -> Path:
-    """Shards of the given sizes; the n-th sample shows ``first + n`` and has class n modulo C."""
+    """Shards of the given sizes; the n-th sample shows ``first + n`` and has class n modulo C, except for
+    what ``instead`` gives other content.
+    """
     shards, at = [], 0
     for number, size in enumerate(sizes):
         rows = [
@@ -43,6 +47,7 @@ def write_set(
                 {
                     "image.png": png(first + at + i),
                     "label.json": json.dumps({"class": (at + i) % len(classes)}).encode(),
+                    **instead.get(at + i, {}),
                 },
             )
             for i in range(size)

@@ -1,7 +1,6 @@
 """Remote shards: patience, whole files only, names that cannot collide, one download however many ask."""
 
 import http.server
-import multiprocessing
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from conftest import LENIENT, Shown, config_of
 
 from mmssl.errors import MmsslError
-from mmssl.stream import Stream, cache, scan
+from mmssl.stream import Stream, cache, scan, workers
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -143,7 +142,7 @@ def fetch_in_process(url: str, size: int, folder: Path) -> None:
 
 def test_many_processes_download_once(server: Server, tmp_path: Path) -> None:
     (server.root / "a.tar").write_bytes(bytes(5_000_000))
-    context = multiprocessing.get_context("forkserver")
+    context = workers._context()  # has everything imported, and is shared with the other tests
     arguments = (f"{server.url}/a.tar", 5_000_000, tmp_path / "kept")
     processes = [context.Process(target=fetch_in_process, args=arguments) for _ in range(3)]
     for process in processes:
@@ -162,8 +161,8 @@ def test_streams_over_urls_equal_local_ones(server: Server, shards: Path, tmp_pa
     local = [
         b.image for b in Stream(config_of(shards), {"image": Shown()}, batch_size=10, seed=1).batches(0, 6)
     ]
-    for url, workers in ((server.url, 2), ("memory://remote", 0), (f"file://{shards}", 0)):
-        config = config_of(url, workers=workers, cache=str(tmp_path / "kept"))
+    for url, processes in ((server.url, 2), ("memory://remote", 0), (f"file://{shards}", 0)):
+        config = config_of(url, workers=processes, cache=str(tmp_path / "kept"))
         found = [b.image for b in Stream(config, {"image": Shown()}, batch_size=10, seed=1).batches(0, 6)]
         assert all(torch.equal(a, b) for a, b in zip(found, local, strict=True))
 

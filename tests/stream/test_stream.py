@@ -1,6 +1,8 @@
 """Exactly once, resumable anywhere, whatever the number of ranks and workers; faults named and bounded."""
 
+import io
 import json
+import os
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LENIENT, Shown, config_of, damage
+from conftest import LENIENT, Shown, config_of, damage, png
 
 from mmssl.errors import MmsslError
+from mmssl.shards.foreign import index_tars
 from mmssl.shards.index import ShardIndex
 from mmssl.stream import FaultLimits, Quarantine, Source, Stream, StreamConfig, scan
 from mmssl.stream.batch import Batch
@@ -203,6 +206,61 @@ def test_scan_is_ordered_complete_and_counts_what_it_leaves_out(make_set: Make, 
     assert counts.attempts == 13
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_header_loses_no_sample(make_set: Make, workers: int) -> None:
+    """The index says where the bytes are: what is wrong between them is of no consequence. (Readers that go
+    from header to header lose the rest of the tar, without a word.)"""
+    root = make_set([20])
+    tar = root / "train/000000.tar"
+    offset = ShardIndex.load(root / "train/000000.index").offset
+    data = bytearray(tar.read_bytes())
+    for start in offset[8].tolist():
+        data[start - 512 : start] = b"\xff" * 512
+    tar.write_bytes(data)
+    with tarfile.open(tar) as archive:
+        assert len(archive.getnames()) == 16
+    batches = list(scan(config_of(root, workers=workers), VIEWS, batch_size=8))
+    assert torch.cat([batch.image[:, 0] for batch in batches]).tolist() == list(range(20))
+    assert not any(batch.faults for batch in batches)
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_is_ever_unpickled(shards: Path, make_set: Make, tmp_path: Path) -> None:
+    """Pickles as members of a foreign tar, in place of an image or a label, and in place of the index."""
+    mark = tmp_path / "unpickled"
+    bomb = pickle.dumps(Bomb(mark))
+    pickle.loads(bomb)
+    assert mark.exists()  # the bomb works
+    mark.unlink()
+
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    with tarfile.open(foreign / "a.tar", "w") as tar:
+        for name in ("k0.png", "k0.pkl", "k0.pyd", "k0.pth", "k1.jpg", "k2.jpg", "k2.pickle"):
+            content = png(0) if name == "k0.png" else bomb
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    assert index_tars([foreign]).pickled
+    assert next(iter(scan(config_of(foreign, faults=LENIENT), VIEWS))).id.tolist() == [0]
+
+    root = make_set([3], instead={1: {"image.png": bomb}, 2: {"label.json": bomb}})
+    config = config_of(root, faults=LENIENT)
+    assert next(iter(scan(config, VIEWS))).id.tolist() == [0]
+    (root / "train/000000.index").write_bytes(bomb)
+    refused(lambda: list(scan(config, VIEWS)), "000000.index")
+    assert not mark.exists()
+
+
 def test_batches_survive_pickling(shards: Path) -> None:
     batch = next(iter(stream_of(shards).batches(0, 1)))
     again = pickle.loads(pickle.dumps(batch))
@@ -257,3 +315,28 @@ def test_reading_in_order_ahead_or_at_random_gives_what_the_tar_holds(make_set: 
             sample = reader.sample(id_)
             found = {f"{sample.key}.{f}.{e}": bytes(data) for f, (e, data) in sample.members.items()}
             assert found == {name: data for name, data in expected.items() if name.startswith(sample.key)}
+
+
+def test_members_apart_absent_or_twice(make_set: Make) -> None:
+    """What lies far apart is read in two goes; of two extensions of a field the first one counts."""
+    more = {1: {"caption.json": b'["x"]', "image.png": bytes(50_000)}, 2: {"image.jpg": b"first"}}
+    root = make_set([4], instead=more)
+    both = ShardReader(root, "train", fields={"caption", "label"})
+    assert {field: bytes(data) for field, (_, data) in both.sample(1).members.items()} == {
+        "caption": b'["x"]',
+        "label": b'{"class": 1}',
+    }
+    assert set(both.sample(2).members) == {"label"}
+    assert ShardReader(root, "train", fields={"caption"}).sample(0).members == {}
+    extension, data = ShardReader(root, "train").sample(2).members["image"]
+    assert (extension, bytes(data)) == ("jpg", b"first")
+
+
+def test_a_tar_cut_while_it_is_read_in_order_gives_what_it_still_has(make_set: Make) -> None:
+    root = make_set([30])
+    places = ShardIndex.load(root / "train/000000.index")
+    batches = scan(config_of(root, faults=FaultLimits(max_in_a_row=30, max_share=1)), VIEWS, batch_size=10)
+    os.truncate(root / "train/000000.tar", int(places.offset[17, 0]) + 5)
+    found = list(batches)
+    assert torch.cat([batch.id for batch in found]).tolist() == list(range(17))
+    assert "truncated" in found[1].faults[0].reason
