@@ -1,7 +1,9 @@
-"""Training steps of SimCLR, MoCo v2 and MAE: ours, lightly's examples, and the bare backbone, in turns.
+"""Training steps of SimCLR, MoCo v2 and MAE: ours, lightly's examples, and the bare networks, in turns.
 
-A step is forward, loss, backward, optimiser step, and momentum encoder and queue where the method has them.
-The same random images are on the device beforehand. Run it alone on the machine:
+A step is forward, loss, backward, optimiser step, and momentum encoder and queue where the method has them;
+the bare networks' is forward and backward alone. Heads, widths, optimiser and random images are the same for
+all, and the images lie in memory beforehand. lightly's steps follow its examples, which keep the default
+memory layout and pass the two views one after the other. Run it alone on the machine:
 ``python benchmarks/image_steps.py``.
 """
 
@@ -16,7 +18,7 @@ import torch
 from lightly.loss import NTXentLoss
 from lightly.models import utils
 from lightly.models.modules import (
-    MAEDecoderTIMM,
+    MaskedVisionTransformerDecoderTIMM,
     MaskedVisionTransformerTIMM,
     MoCoProjectionHead,
     SimCLRProjectionHead,
@@ -24,13 +26,14 @@ from lightly.models.modules import (
 from torch import Tensor, nn
 
 from mmssl.methods import DataInfo, Method, build_method
+from mmssl.methods.image.mae import last_tokens
 from mmssl.stream.batch import Batch
 
 Step = Callable[[], object]
 RESNET = {"name": "resnet18", "image_size": 96}
 QUEUE = 4096
 DECODER = {"width": 512, "depth": 1, "heads": 16}
-"""lightly's MAE example: one decoder block of width 512 with 16 heads, mask ratio 0.75."""
+"""lightly's MAE example, as its mask ratio of 0.75 is; the paper's decoder has 8 such blocks."""
 
 
 def optimiser(parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
@@ -65,14 +68,14 @@ def bare(module: nn.Module, run: Callable[[], Tensor]) -> Step:
     return step
 
 
-def lightly_simclr(images: Tensor) -> Step:
+def lightly_simclr(x0: Tensor, x1: Tensor) -> Step:
     backbone = timm.create_model("resnet18", num_classes=0)
     head = SimCLRProjectionHead(512, 2048, 128)
     model, criterion = nn.Sequential(backbone, head), NTXentLoss(temperature=0.1)
     sgd = optimiser(model.parameters())
 
     def step() -> None:
-        z0, z1 = model(images[:, 0]), model(images[:, 1])
+        z0, z1 = model(x0), model(x1)
         loss = criterion(z0, z1)
         loss.backward()
         sgd.step()
@@ -81,7 +84,7 @@ def lightly_simclr(images: Tensor) -> Step:
     return step
 
 
-def lightly_moco(images: Tensor) -> Step:
+def lightly_moco(x_query: Tensor, x_key: Tensor) -> Step:
     backbone = timm.create_model("resnet18", num_classes=0)
     query = nn.Sequential(backbone, MoCoProjectionHead(512, 2048, 128))
     key = copy.deepcopy(query)
@@ -91,9 +94,9 @@ def lightly_moco(images: Tensor) -> Step:
 
     def step() -> None:
         utils.update_momentum(query, key, m=0.999)
-        q = query(images[:, 0])
+        q = query(x_query)
         with torch.no_grad():
-            x, shuffle = utils.batch_shuffle(images[:, 1])
+            x, shuffle = utils.batch_shuffle(x_key)
             k = utils.batch_unshuffle(key(x), shuffle)
         loss = criterion(q, k)
         loss.backward()
@@ -111,25 +114,23 @@ class LightlyMAE(nn.Module):
         vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
         self.backbone = MaskedVisionTransformerTIMM(vit=vit)
         self.sequence_length = self.backbone.sequence_length
-        self.decoder = MAEDecoderTIMM(
+        width = DECODER["width"]
+        self.decoder_embed = nn.Linear(vit.embed_dim, width)
+        self.decoder = MaskedVisionTransformerDecoderTIMM(
             num_patches=vit.patch_embed.num_patches,
-            patch_size=16,
-            embed_dim=vit.embed_dim,
-            decoder_embed_dim=DECODER["width"],
-            decoder_depth=DECODER["depth"],
-            decoder_num_heads=DECODER["heads"],
+            embed_dim=width,
+            depth=DECODER["depth"],
+            num_heads=DECODER["heads"],
         )
+        self.prediction_head = nn.Linear(width, 16**2 * 3)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        size = len(images)
-        shape = (size, self.sequence_length)
+        shape = (len(images), self.sequence_length)
         keep, mask = utils.random_token_mask(shape, mask_ratio=0.75, device=images.device)
-        encoded = self.backbone.encode(images=images, idx_keep=keep)
-        x = self.decoder.embed(encoded)
+        x = self.decoder_embed(self.backbone.encode(images=images, idx_keep=keep))
         masked = utils.repeat_token(self.decoder.mask_token, shape)
         masked = utils.set_at_index(masked, keep, x.type_as(masked))
-        decoded = self.decoder.decode(masked)
-        prediction = self.decoder.predict(utils.get_at_index(decoded, mask))
+        prediction = self.prediction_head(utils.get_at_index(self.decoder(masked), mask))
         patches = utils.patchify(images, 16)
         return prediction, utils.get_at_index(patches, mask - 1)
 
@@ -153,23 +154,24 @@ def contrastive(name: str, size: int) -> dict[str, Step]:
     batch = Batch(image=images, id=ids)
     settings = {"name": name, "encoder": RESNET} | ({"queue": QUEUE} if name == "moco_v2" else {})
     lightly = lightly_simclr if name == "simclr" else lightly_moco
-    query, key = (
-        timm.create_model("resnet18", num_classes=0).to(memory_format=torch.channels_last) for _ in range(2)
+    first, second = (x.contiguous() for x in images.unbind(1))
+    nets = [timm.create_model("resnet18", num_classes=0) for _ in range(2)]
+    query, key = (net.to(memory_format=torch.channels_last) for net in nets)
+    both, x_query, x_key = (
+        x.contiguous(memory_format=torch.channels_last) for x in (images.flatten(0, 1), first, second)
     )
-    first, second = (x.contiguous(memory_format=torch.channels_last) for x in images.unbind(1))
-    both = torch.cat([first, second])
 
     def run() -> Tensor:
         if name == "simclr":
             return query(both)  # type: ignore[no-any-return]
         with torch.no_grad():
-            key(second)
-        return query(first)  # type: ignore[no-any-return]
+            key(x_key)
+        return query(x_query)  # type: ignore[no-any-return]
 
     return {
         "ours": ours(build_method(settings, DataInfo(1000)), batch, bf16=False),
         "ours bf16": ours(build_method(settings, DataInfo(1000)), batch, bf16=True),
-        "lightly": lightly(images),
+        "lightly": lightly(first, second),
         "bare": bare(query, run),
     }
 
@@ -187,16 +189,20 @@ def mae(size: int) -> dict[str, Step]:
     }
     method = build_method(settings, DataInfo(1000))
     vit = method.encoders()["image"].backbone
-    # the same transformers on tokens that lie ready: a quarter of the patches, then all of them
+    # the same layers on patches and tokens that lie ready; of the last decoder block both read 147 tokens
     networks = copy.deepcopy(
-        nn.ModuleList([vit.blocks, vit.norm, method.decoder_embed, method.decoder, method.decoder_pixels])
+        nn.ModuleList([vit.blocks, vit.norm, method.decoder_embed, *method.decoder, method.decoder_pixels])
     )
-    blocks, norm, embed, decoder, pixels = networks
-    seen, whole = torch.randn(size, 50, 192), torch.randn(size, 147, DECODER["width"])
+    blocks, norm, embed, *decoder, last, pixels = networks
+    project = nn.Linear(16**2 * 3, 192)
+    networks.append(project)
+    seen, token, masked = torch.randn(size, 49, 768), torch.randn(size, 1, 192), torch.randn(size, 147, 512)
 
     def run() -> Tensor:
-        x = embed(norm(blocks(seen)))
-        return pixels(decoder(torch.cat([x, whole], dim=1))[:, 50:])  # type: ignore[no-any-return]
+        x = torch.cat([embed(norm(blocks(torch.cat([token, project(seen)], dim=1)))), masked], dim=1)
+        for block in decoder:
+            x = block(x)
+        return pixels(last_tokens(last, x, 147))  # type: ignore[no-any-return]
 
     return {
         "ours": ours(method, batch, bf16=False),
@@ -215,7 +221,11 @@ def main() -> None:
     torch.manual_seed(0)
     cases = {
         "SimCLR": (lambda: contrastive("simclr", 64), "0.9", "ResNet-18, 64 images × 2 views @96"),
-        "MoCo v2": (lambda: contrastive("moco_v2", 64), "0.9", f"ResNet-18, 64 images @96, queue {QUEUE}"),
+        "MoCo v2": (
+            lambda: contrastive("moco_v2", 64),
+            "0.9",
+            f"ResNet-18, 64 images @96, queue {QUEUE}, keys shuffled",
+        ),
         "MAE": (
             lambda: mae(32),
             "1.0",
@@ -225,11 +235,15 @@ def main() -> None:
     figures = []
     for name, (make, bar, what) in cases.items():
         seconds = harness.interleaved(make(), arguments.repeats)
-        common = f"{what}; SGD with momentum on both sides; median of {arguments.repeats} interleaved steps"
+        common = (
+            f"{what}; SGD with momentum on both sides; "
+            f"medians of {arguments.repeats} steps taken in turns, after one to warm up"
+        )
+        layout = "ours channels_last, lightly as in its example" if name != "MAE" else "same layout"
         bare_means = {
-            "SimCLR": "forward + backward of the backbone on the 128 views, channels_last",
-            "MoCo v2": "query forward + backward and key forward of the backbone, channels_last",
-            "MAE": "encoder blocks on 50 ready tokens and decoder on 197, forward + backward",
+            "SimCLR": "forward + backward of the backbone on the 128 views in one pass, channels_last",
+            "MoCo v2": "query forward + backward and key forward (64 each) of the backbone, channels_last",
+            "MAE": "forward + backward: encoder of 49 ready patches, decoder of 197 tokens, pixels of 147",
         }[name]
         figures += [
             harness.figure(f"{name}: step", seconds["ours"], "s", f"fp32; {common}"),
@@ -237,7 +251,7 @@ def main() -> None:
                 f"{name}: over lightly 1.6.0's example",
                 seconds["ours"] / seconds["lightly"],
                 "ratio",
-                f"fp32; lightly's modules as its documentation shows them; {common}",
+                f"fp32 on both sides; {layout}; {common}",
                 f"<= {bar}",
             ),
             harness.figure(
@@ -254,7 +268,7 @@ def main() -> None:
                     f"{name}: bf16 over lightly's fp32 step",
                     seconds["ours bf16"] / seconds["lightly"],
                     "ratio",
-                    f"bf16 autocast, channels_last where convolutional; {common}",
+                    f"ours in bf16 autocast, lightly fp32; {layout}; {common}",
                     "<= 0.6",
                 )
             )
