@@ -1,7 +1,9 @@
 """Remote shards: patience, whole files only, names that cannot collide, one download however many ask."""
 
 import http.server
+import multiprocessing
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ from mmssl.stream import Stream, cache, scan, workers
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Counts requests for whole files, and breaks the first ``to_break`` answers in the middle."""
+    """Counts requests for whole files, breaks the first ``to_break`` answers in the middle, and leaves
+    requests for ``silent`` without any.
+    """
 
     def __init__(self, root: Path) -> None:
         self.gets: list[str] = []
         self.to_break = 0
+        self.silent = ""
+        self.over = threading.Event()
         self.root = root
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -42,6 +48,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.server.root / self.path.lstrip("/")
         if not path.is_file():
             self.send_error(404)
+            return
+        if path.name == self.server.silent:
+            self.server.over.wait()
             return
         data = path.read_bytes()
         self.send_response(200)
@@ -70,6 +79,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
+        server.over.set()
         server.shutdown()
         thread.join()
 
@@ -175,3 +185,19 @@ def test_a_remote_tar_that_is_missing_is_named(server: Server, make_set: Any, tm
     assert batches[0].id.tolist() == [0, 1, 2, 3, 4]
     assert len(batches[0].faults) == 5
     assert "train/000001.tar" in batches[0].faults[0].shard
+
+
+def test_a_worker_that_waits_for_the_network_does_not_hold_up_the_end(
+    server: Server, make_set: Any, tmp_path: Path
+) -> None:
+    """The loader asks it to end, waits for five seconds, and then insists."""
+    server.root = make_set([5, 5])
+    server.silent = "000001.tar"
+    config = config_of(server.url, cache=str(tmp_path / "kept"), workers=1)
+    batches = scan(config, {"image": Shown()}, batch_size=5)
+    assert next(batches).id.tolist() == [0, 1, 2, 3, 4]
+    (worker,) = multiprocessing.active_children()
+    start = time.monotonic()
+    del batches
+    assert not worker.is_alive()
+    assert time.monotonic() - start < 9
