@@ -40,7 +40,7 @@ from mmssl.stream.views.contrastive import ContrastiveAugmentation
 from mmssl.stream.views.draws import Draws
 
 TEMPERATURE = 0.2
-ENCODER = EncoderConfig(name="resnet18", stem="small_stride2", image_size=32)
+ENCODER = EncoderConfig(name="resnet18", stem="small_stride4", image_size=32)
 OURS = SimCLRConfig(
     encoder=ENCODER,
     temperature=TEMPERATURE,
@@ -110,7 +110,7 @@ def run(variant: str, seed: int, passes: float, shards: Path, folder: Path) -> f
         batch_size=256,
         seed=seed,
         warmup=1.0,
-        optimizer=OptimizerConfig(name="adamw", base_lr=1e-3, weight_decay=0.05),
+        optimizer=OptimizerConfig(name="sgd", base_lr=0.12, weight_decay=5e-4),
         log_every=50,
     )
     data = StreamConfig(sources=(Source(shards=str(shards)),), workers=1)
@@ -141,7 +141,7 @@ def main() -> None:
                 print(f"seed {seed}: {variant} {values[-1]:.2f} %", flush=True)
     protocol = (
         f"kNN (k=20, T=0.07) on 2,000 held-out CIFAR-10 JPEGs after {arguments.passes:g} passes over 10,000; "
-        f"ResNet-18, 3x3 stride-2 stem, batch 256, AdamW 1e-3, tau {TEMPERATURE}; {arguments.seeds} seeds"
+        f"ResNet-18, 3x3 stride-2 stem and max-pool, batch 256, SGD 0.12, tau {TEMPERATURE}; {arguments.seeds} seeds"
     )
     figures: list[Figure] = [figure("untrained", start, "%", protocol)]
     for variant, values in scores.items():

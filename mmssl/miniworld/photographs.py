@@ -67,6 +67,16 @@ def draw_background(rng: Generator, split: str, short_side: int) -> Pixels:
     return np.ascontiguousarray(turned[:, ::-1]) if rng.integers(2) else np.asarray(turned)
 
 
+def soften(picture: Pixels, blur: float, haze: float) -> Pixels:
+    """Blur (standard deviation in pixels) and pull colours towards their mean (0 = not at all, 1 = fully)."""
+    if blur > 0:
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur))
+    if haze > 0:
+        mean = picture.mean(axis=(0, 1))
+        picture = (picture + haze * (mean - picture)).round().astype(np.uint8)
+    return picture
+
+
 @cache
 def _alpha(shape: str, side: int) -> Pixels:
     """Coverage of each sprite pixel by the shape: (side, side) uint8, from 8 × 8 points a pixel."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
-from mmssl.miniworld.photographs import MARGIN, Pixels, draw_background, draw_sprite
+from mmssl.miniworld.photographs import MARGIN, Pixels, draw_background, draw_sprite, soften
 from mmssl.miniworld.vocabulary import CLASSES, MOTIONS, REVERSED, SPLITS, motion_state
 
 Matrix = NDArray[np.floating]
@@ -23,6 +23,9 @@ FOCAL = 1.0
 """Focal length in image widths: a field of view of 53 degrees."""
 BASELINE = 0.15
 """Distance between the two cameras in metres."""
+
+
+Radius = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class MiniworldConfig(Config):
@@ -36,6 +39,12 @@ class MiniworldConfig(Config):
     """Frames a second."""
     distractors: Annotated[int, Field(ge=0, le=2)] = 1
     """Smaller unlabelled objects behind the main one."""
+    radius: tuple[Radius, Radius] = (0.2, 0.26)
+    """Range of the main object's radius, in image widths."""
+    defocus: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Blur of the background: standard deviation in image widths; 0 leaves the photograph sharp."""
+    haze: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far the background's colours are pulled towards their mean: 0 leaves them, 1 leaves one colour."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed is another world with the same classes."""
 
@@ -118,7 +127,8 @@ def compose(rng: Generator, split: str, labels: dict[str, str], config: Miniworl
     others = [_draw_distractor(rng, split, depth, config) for depth in (4.8, 4.2)[: config.distractors]]
     main = _draw_object(
         rng, split, labels["shape"], labels["texture"], labels["motion"], config,
-        depth=rng.uniform(2.2, 2.6), radius=rng.uniform(0.2, 0.26), travel=0.16, tilt=0.6, spread=0.08,
+        depth=rng.uniform(2.2, 2.6), radius=rng.uniform(*config.radius), travel=0.16, tilt=0.6,
+        spread=max(0.03, 0.34 - config.radius[1]),  # so that its centre stays in the picture
     )  # fmt: skip
     return Scene(labels, (background, *others, main), poses)
 
@@ -143,6 +153,7 @@ def _draw_background(rng: Generator, split: str, config: MiniworldConfig) -> Thi
     picture = draw_background(rng, split, short_side=round(2.4 * config.size))
     height, width = picture.shape[:2]
     shown = rng.uniform(1.6, 2.2) * config.size  # picture pixels across the view, about two to an image pixel
+    picture = soften(picture, blur=config.defocus * shown, haze=config.haze)
     metres = 7.0 / FOCAL / shown
     x, y = ((side - 1) / 2 + rng.uniform(-0.5, 0.5) * (side - shown) for side in (width, height))
     to_plane = np.array([[metres, 0, -metres * x], [0, metres, -metres * y], [0, 0, 1]])

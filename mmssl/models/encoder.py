@@ -24,8 +24,11 @@ class EncoderConfig(Config):
 
     name: str = "resnet18"
     """Any name that ``timm.create_model`` knows."""
-    stem: Literal["default", "small", "small_stride2"] = "default"
-    """For ResNets on small images: a 3×3 first convolution of stride 1 (or 2) and no max-pooling."""
+    stem: Literal["default", "small", "small_stride2", "small_stride4"] = "default"
+    """For ResNets on small images: a 3×3 first convolution, and 1, 2 or 4 pixels a cell of the first stage.
+
+    ``small`` has stride 1 and no max-pooling, ``small_stride2`` stride 2 and no max-pooling, and
+    ``small_stride4`` stride 2 and the max-pooling."""
     image_size: PositiveInt = 224
     """Side of the square images in pixels; backbones of fixed size (ViT) are built for it."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -99,7 +102,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 
 def _small_stem(backbone: Any, config: EncoderConfig) -> None:
-    """The CIFAR convention (SimCLR, appendix B.9): 3×3 first convolution, no max-pooling."""
+    """The CIFAR convention (SimCLR, appendix B.9): 3×3 first convolution, no max-pooling; or cheaper ones."""
     if config.weights == "timm":
         raise MmsslError("encoder.stem: timm's weights fit the default stem only")
     if not isinstance(backbone, timm.models.resnet.ResNet) or not isinstance(backbone.conv1, nn.Conv2d):
@@ -107,10 +110,12 @@ def _small_stem(backbone: Any, config: EncoderConfig) -> None:
             f"encoder.stem: {config.stem!r} replaces the 7×7 stem of a ResNet; {config.name} has none"
         )
     stride = 1 if config.stem == "small" else 2
+    pooled = config.stem == "small_stride4"
     stem = nn.Conv2d(3, backbone.conv1.out_channels, 3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     backbone.conv1 = stem  # type: ignore[assignment]
-    backbone.maxpool = nn.Identity()  # type: ignore[assignment]
+    if not pooled:
+        backbone.maxpool = nn.Identity()  # type: ignore[assignment]
 
 
 def load_weights(encoder: Encoder, source: str | Path) -> None:

@@ -29,6 +29,9 @@ STEM_LINES = {
         "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=2, padding=1, bias=False)  # small-image stem\n"
         "model.maxpool = torch.nn.Identity()\n"
     ),
+    "small_stride4": (
+        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=2, padding=1, bias=False)  # small-image stem\n"
+    ),
 }
 """What turns timm's network into the one that was trained, before its weights are loaded."""
 

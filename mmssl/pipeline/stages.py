@@ -144,7 +144,7 @@ def _with_weights(config: Any, place: Place) -> Any:
 
 
 def run_evaluate(stage: EvaluateStage, place: Place) -> None:
-    """Leaves ``scores.json``: every score with its stage and the same score of the untrained networks."""
+    """Leaves ``scores.json``: every score with the stage that was scored, and the untrained networks' beside it."""
     encoders = {name: load_encoder(path) for name, path in place.encoders(stage.encoders).items()}
     question = Question(
         place.shards(stage.shards),
@@ -155,7 +155,8 @@ def run_evaluate(stage: EvaluateStage, place: Place) -> None:
         stage.batch_size,
         stage.workers if place.workers is None else place.workers,
     )
-    rows = [{"stage": place.name, **row} for row in ask(encoders, question, place.folder)]
+    whose = {"stage": stage.encoders, "evaluated_by": place.name}
+    rows = [whose | row for row in ask(encoders, question, place.folder)]
     files.write_json(place.folder / "scores.json", {"scores": rows})
 
 

@@ -99,7 +99,7 @@ def _stage(folder: Path) -> Stage:
         seconds=about.get("seconds"),
         provenance=about.get("provenance") or {},
         log=_lines(folder / "log.jsonl"),
-        scores=[{"stage": folder.name, **score} for score in content["scores"]],
+        scores=content["scores"],
         map=_map(folder),
         pictures={path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.png"))},
         quarantined=_lines(folder / "quarantine.jsonl"),

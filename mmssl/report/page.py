@@ -82,7 +82,10 @@ def results(scores: list[dict[str, Any]]) -> dict[str, Any]:
     for score in headline:
         untrained = score.get("untrained")
         gain = None if untrained is None else score["value"] - untrained
-        rows.setdefault(score["stage"], {})[score["evaluation"]] = score | {"gain": gain}
+        row = rows.setdefault(score["stage"], {})
+        if score["evaluation"] in row:  # asked twice, on different data: a row for each asker
+            row = rows.setdefault(f"{score['stage']} ({score['evaluated_by']})", {})
+        row[score["evaluation"]] = score | {"gain": gain}
     best = {
         column: max(row[column]["value"] for row in rows.values() if column in row) if len(rows) > 1 else None
         for column in columns

@@ -16,6 +16,7 @@ ENCODERS = {
     "resnet": EncoderConfig(name="resnet18", image_size=64),
     "small": EncoderConfig(name="resnet18", stem="small", image_size=32, mean=(0.5, 0.4, 0.3)),
     "small_stride2": EncoderConfig(name="resnet18", stem="small_stride2", image_size=32),
+    "small_stride4": EncoderConfig(name="resnet18", stem="small_stride4", image_size=32),
     "vit": EncoderConfig(
         name="vit_tiny_patch16_224",
         image_size=32,

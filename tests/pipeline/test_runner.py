@@ -62,7 +62,7 @@ def test_the_life_of_a_pipeline(folder: Path) -> None:
     # Scores are merged, with the untrained network's beside them.
     scores = json.loads((root / "scores.json").read_text())["scores"]
     knn = [score for score in scores if score["evaluation"] == "knn/class"]
-    assert [score["stage"] for score in knn] == ["scores"]
+    assert [(score["stage"], score["evaluated_by"]) for score in knn] == [("simclr", "scores")]
     assert all(0 <= score["untrained"] <= 100 for score in knn)
     assert all(score["untrained"] is not None for score in scores)
 

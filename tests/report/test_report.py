@@ -88,6 +88,11 @@ def test_scores_without_untrained_or_chance():
     table = results([score])
     assert table["rows"]["a"]["knn/x"]["gain"] is None
     assert table["best"]["knn/x"] is None  # one row has no best
+    rows = results([score, score | {"value": 4.0, "evaluated_by": "elsewhere"}])["rows"]
+    assert [(name, row["knn/x"]["value"]) for name, row in rows.items()] == [
+        ("a", 3.0),
+        ("a (elsewhere)", 4.0),
+    ]
 
 
 def test_bad_input(run_folder, tmp_path):
