@@ -141,7 +141,8 @@ def main() -> None:
                 print(f"seed {seed}: {variant} {values[-1]:.2f} %", flush=True)
     protocol = (
         f"kNN (k=20, T=0.07) on 2,000 held-out CIFAR-10 JPEGs after {arguments.passes:g} passes over 10,000; "
-        f"ResNet-18, 3x3 stride-2 stem and max-pool, batch 256, SGD 0.12, tau {TEMPERATURE}; {arguments.seeds} seeds"
+        f"ResNet-18, 3x3 stride-2 stem and max-pool, batch 256, SGD 0.12, tau {TEMPERATURE}; "
+        f"{arguments.seeds} seeds"
     )
     figures: list[Figure] = [figure("untrained", start, "%", protocol)]
     for variant, values in scores.items():

@@ -144,7 +144,7 @@ def _with_weights(config: Any, place: Place) -> Any:
 
 
 def run_evaluate(stage: EvaluateStage, place: Place) -> None:
-    """Leaves ``scores.json``: every score with the stage that was scored, and the untrained networks' beside it."""
+    """Leaves ``scores.json``: every score with the stage it is of, and the untrained networks' beside it."""
     encoders = {name: load_encoder(path) for name, path in place.encoders(stage.encoders).items()}
     question = Question(
         place.shards(stage.shards),

@@ -1,0 +1,88 @@
+"""What a pipeline learns, how long it takes and how much memory: its bars, from a run of the command line.
+
+    python benchmarks/pipelines.py quickstart
+    CIFAR10=cifar10_train10k_val2k.zip python benchmarks/pipelines.py cifar10
+
+The pipeline is run with ``mmssl run``; stages of an earlier run in the same folder that are done are not run again,
+so their times are those of the run that did them. Results go to ``results/PIPELINE.json``.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import Figure, figure, record
+
+ROOT = Path(__file__).parents[1]
+
+GAINS: dict[str, dict[tuple[str, ...], dict[str, float]]] = {
+    "quickstart": {
+        ("knn/shape", "knn/texture"): {"simclr": 10, "moco_v2": 10, "mae": 10},
+    },
+    "cifar10": {
+        ("knn/class",): {"simclr": 22, "moco_v2": 15},
+        ("linear/class",): {"mae": 8},
+    },
+    "tiny_imagenet": {},
+}
+"""Pipeline → evaluations, the best of which counts → stage → points that it must gain over the untrained one."""
+
+MINUTES = {"quickstart": ("the whole run", 8.0), "cifar10": ("each training", 20.0)}
+"""Bars on time, in minutes on two cores, set-up excluded."""
+
+
+def gains(pipeline: str, scores: list[dict[str, Any]]) -> Iterator[Figure]:
+    """Every headline score, and the barred gains over the untrained encoders."""
+    for score in scores:
+        if score["metric"] == "accuracy":
+            beside = f"untrained {score['untrained']:.1f}, chance {score['chance']:.1f}; {score['protocol']}"
+            yield figure(f"{score['stage']}: {score['evaluation']}", score["value"], "%", beside)
+    for evaluations, bars in GAINS[pipeline].items():
+        for stage, points in bars.items():
+            found = {
+                score["evaluation"]: score["value"] - score["untrained"]
+                for score in scores
+                if score["stage"] == stage
+                and score["evaluation"] in evaluations
+                and score["metric"] == "accuracy"
+            }
+            best = max(found, key=lambda name: found[name])
+            name = f"{stage}: {best} over untrained"
+            yield figure(name, found[best], "points", f"best of {', '.join(evaluations)}", f">= {points:g}")
+
+
+def costs(pipeline: str, run: Path) -> Iterator[Figure]:
+    """Minutes and memory of the stages."""
+    what, limit = MINUTES.get(pipeline, ("", 0.0))
+    stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.glob("*/stage.json"))}
+    stages = {name: about for name, about in stages.items() if ".old-" not in name}
+    for name, about in stages.items():
+        if about["kind"] == "train":
+            bar = f"<= {limit:g}" if what == "each training" else ""
+            yield figure(f"{name}: training", about["seconds"] / 60, "minutes", "wall time of the stage", bar)
+    total = sum(about["seconds"] for about in stages.values()) / 60
+    bar = f"<= {limit:g}" if what == "the whole run" else ""
+    yield figure("all stages", total, "minutes", "sum of the stages' wall times, set-up excluded", bar)
+    peak = max(about["provenance"]["peak_memory_gb"] for about in stages.values())
+    bar = "<= 4" if pipeline == "quickstart" else ""
+    yield figure("peak memory", peak, "GB", "largest resident process of any stage, 10^9 bytes", bar)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("pipeline", choices=sorted(GAINS))
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    arguments = parser.parse_args()
+    command = [sys.executable, "-m", "mmssl.cli", "run", arguments.pipeline, "--runs", str(arguments.runs)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    run = arguments.runs / arguments.pipeline
+    scores = json.loads((run / "scores.json").read_text())["scores"]
+    record(arguments.pipeline, [*gains(arguments.pipeline, scores), *costs(arguments.pipeline, run)])
+
+
+if __name__ == "__main__":
+    main()
