@@ -3,8 +3,8 @@
     python benchmarks/pipelines.py quickstart
     CIFAR10=cifar10_train10k_val2k.zip python benchmarks/pipelines.py cifar10
 
-The pipeline is run with ``mmssl run``; stages of an earlier run in the same folder that are done are not run again,
-so their times are those of the run that did them. Results go to ``results/PIPELINE.json``.
+The pipeline is run with ``mmssl run``. Stages that an earlier run in the same folder has finished are not run
+again: their times are those of that run. Results go to ``results/PIPELINE.json``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ GAINS: dict[str, dict[tuple[str, ...], dict[str, float]]] = {
     },
     "tiny_imagenet": {},
 }
-"""Pipeline → evaluations, the best of which counts → stage → points that it must gain over the untrained one."""
+"""Pipeline → evaluations, of which the best counts → stage → points it must gain over the untrained one."""
 
 MINUTES = {"quickstart": ("the whole run", 8.0), "cifar10": ("each training", 20.0)}
 """Bars on time, in minutes on two cores, set-up excluded."""
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("pipeline", choices=sorted(GAINS))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "mmssl.cli", "run", arguments.pipeline, "--runs", str(arguments.runs)]
+    mmssl = Path(sys.executable).with_name("mmssl")
+    command = [str(mmssl), "run", arguments.pipeline, "--runs", str(arguments.runs)]
     subprocess.run(command, cwd=ROOT, check=True)
     run = arguments.runs / arguments.pipeline
     scores = json.loads((run / "scores.json").read_text())["scores"]
