@@ -60,9 +60,10 @@ def run(
 
     - `torchrun --nproc-per-node 2 scripts/run_stage cifar10 --stage simclr`
     """
-    from mmssl.pipeline.plan import plan
-    from mmssl.pipeline.recipe import load_pipeline
-    from mmssl.pipeline.runner import run_pipeline
+    with Console(stderr=True).status(f"{pipeline}: loading torch"):  # seconds, and nothing else to see
+        from mmssl.pipeline.plan import plan
+        from mmssl.pipeline.recipe import load_pipeline
+        from mmssl.pipeline.runner import run_pipeline
 
     loaded = load_pipeline(pipeline, overrides or [])
     if dry_run:

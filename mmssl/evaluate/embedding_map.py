@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -69,6 +67,9 @@ class EmbeddingMap(Evaluation):
 
 def tsne(x: Tensor, perplexity: float, seed: int) -> Tensor:
     """Places (N, 2) float32 of (N, d) features, after L2 normalisation and PCA to 50 dimensions."""
+    from sklearn.decomposition import PCA  # here, because it takes two seconds and only maps need it
+    from sklearn.manifold import TSNE
+
     unit = normalize(x, dim=1).double().numpy()
     reduced = PCA(min(50, *unit.shape), svd_solver="full").fit_transform(unit)
     placed = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
