@@ -28,7 +28,7 @@ def evaluate(
 ) -> None:
     """Score an encoder on a shard set, with the same network untrained beside it.
 
-    Example: `mmssl evaluate runs/cifar10/simclr/encoders/image --shards runs/cifar10/shards`
+    Example: `mmssl evaluate runs/cifar10/simclr/encoders/image --shards runs/cifar10/images`
     """
     from mmssl.files import write_json
     from mmssl.models.encoder import load_encoder
@@ -40,11 +40,15 @@ def evaluate(
     rows = ask({"image": load_encoder(encoder)}, question, folder=out)
     if out is not None:
         write_json(out / "scores.json", {"scores": rows})
-    table = Table("evaluation", "metric", "score", "untrained", "chance", "protocol")
+    table = Table("evaluation", "metric", "score", "untrained", "chance")
     for row in rows:
         numbers = [_number(row[name], row["unit"]) for name in ("value", "untrained", "chance")]
-        table.add_row(row["evaluation"], row["metric"], *numbers, row["protocol"])
-    Console().print(table)
+        table.add_row(row["evaluation"], row["metric"], *numbers)
+    console = Console()
+    console.print(table)
+    headlines = {row["evaluation"]: row["protocol"] for row in reversed(rows)}
+    for name, protocol in reversed(headlines.items()):
+        console.print(f"{name}: {protocol}", style="dim", highlight=False)
 
 
 def _number(value: float | None, unit: str) -> str:
