@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from tiny_methods import VIT
+from torch import Tensor, nn
 
 from mmssl.methods import Method
 from mmssl.methods.image.mae import patchify, unpatchify
@@ -96,3 +98,18 @@ def test_masks_differ_between_samples_and_passes_and_repeat(
     assert torch.equal(first, again)
     assert not (first == later).any()
     assert len({tuple(row) for row in first.argsort(dim=1).tolist()}) == 8
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_features_are_what_the_masked_encoder_pools(
+    pool: str, make: Make, view: View, noise_images: Tensor
+) -> None:
+    encoder = {**VIT, "kwargs": {**VIT["kwargs"], "global_pool": pool}}
+    method = make("mae", encoder=encoder).eval()
+    pixels = view(method, noise_images).image["pixels"]
+    features = method.encoder(pixels)
+    vit = method.encoder.backbone
+    vit.fc_norm, after_pooling = nn.Identity(), vit.fc_norm  # with "avg" the norm follows the pooling
+    tokens = method.encode(patchify(pixels, 8), torch.arange(16).expand(len(pixels), 16))
+    pooled = tokens[:, 0] if pool == "token" else tokens[:, 1:].mean(dim=1)
+    torch.testing.assert_close(after_pooling(pooled), features, rtol=1e-5, atol=1e-5)
