@@ -111,8 +111,6 @@ def run_train(stage: TrainStage, place: Place) -> None:
         world=distributed.world_size(),
         finish_on="device" if pick_device().type == "cuda" else "worker",
     )
-    if distributed.is_main():
-        stream.quarantine.log_to(place.folder / "quarantine.jsonl")
     train(method, stream, stage.train, place.folder, provenance=place.provenance)
 
 
