@@ -115,6 +115,9 @@ class MoCoV2Config(MoCoV1Config):
     """τ, table 2 of v2."""
     hidden: PositiveInt = 2048
     """Width of the projection's hidden layer."""
+    head_norm: bool = False
+    """BatchNorm in the projection, behind its last layer too. Not in the paper: it keeps keys of different
+    ages comparable where the encoder changes fast beside the queue, as in runs of a few hundred steps."""
     augmentation: ContrastiveAugmentation = ContrastiveAugmentation.moco_v2()
 
 
@@ -125,7 +128,10 @@ class MoCoV2(MoCoV1):
     config: MoCoV2Config
 
     def _projector(self) -> nn.Module:
-        return mlp((self.encoder.dim, self.config.hidden, self.config.dim), hidden_norm=False)
+        widths = (self.encoder.dim, self.config.hidden, self.config.dim)
+        if self.config.head_norm:
+            return mlp(widths, last_norm="plain")
+        return mlp(widths, hidden_norm=False)
 
 
 def scramble(ids: Tensor, salt: Tensor) -> Tensor:
