@@ -19,7 +19,7 @@ from mmssl.errors import EXIT_PREEMPTED
 
 STEPS = 64
 SETTINGS: dict[str, Any] = {"steps": STEPS, "checkpoint_every": 5, "optimizer": {"base_lr": 1.0}}
-PAUSE = 0.01
+PAUSE = 0.06
 
 
 def launch(ranks: int, folder: Path, **arguments: Any) -> list[ForkServerProcess]:

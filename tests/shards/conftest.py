@@ -1,29 +1,18 @@
-"""Small raw data sets and shard sets, made on the spot."""
+"""Fixtures of the shards' tests."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_shards import Recipe, Samples, picture
 
 from mmssl.shards.build import build_shards
 from mmssl.shards.local import LocalShards
 from mmssl.shards.manifest import Manifest
 from mmssl.shards.recipe import ShardRecipe, parse_recipe
 from mmssl.shards.verify import verify
-
-
-def picture(seed: int, size: tuple[int, int] = (24, 18), kind: str = "JPEG") -> bytes:
-    """An encoded image of smooth noise."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, kind)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -41,9 +30,6 @@ def image_tree(tmp_path: Path) -> Path:
     return root
 
 
-Recipe = Callable[..., ShardRecipe]
-
-
 @pytest.fixture
 def recipe(image_tree: Path) -> Recipe:
     """A recipe for ``image_tree``, with changes: ``recipe(shard_samples=5)``."""
@@ -58,18 +44,6 @@ def recipe(image_tree: Path) -> Recipe:
         return parse_recipe(data, "pets.yaml")
 
     return make
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder except locks: name to bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
-
-
-Samples = dict[str, dict[str, Any]]
 
 
 @pytest.fixture
@@ -94,22 +68,3 @@ def build(tmp_path: Path) -> Callable[..., tuple[Manifest, dict[str, Samples]]]:
         return manifest, splits
 
     return run
-
-
-Build = Callable[..., tuple[Manifest, dict[str, Samples]]]
-
-
-def put(root: Path, files: dict[str, bytes | str]) -> Path:
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return root
-
-
-def pack(root: Path, archive: Path, inside: str = "") -> Path:
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                target.write(path, inside + path.relative_to(root).as_posix())
-    return archive

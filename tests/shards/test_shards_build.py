@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Recipe, content, picture
+from tiny_shards import Recipe, content, picture
 
 from mmssl import files
 from mmssl.errors import MmsslError

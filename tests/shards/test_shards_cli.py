@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import Recipe, picture
 from PIL import Image
+from tiny_shards import Recipe, picture
 from typer.testing import CliRunner
 
 from mmssl.cli.shards import app

@@ -7,8 +7,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
+from tiny_shards import picture
 
 from mmssl.shards import encode
 from mmssl.stream.decode import decode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import webdataset
-from conftest import picture
+from tiny_shards import picture
 
 from mmssl.errors import MmsslError
 from mmssl.shards.foreign import index_tars

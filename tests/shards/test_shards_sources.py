@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Build, pack, picture, put
 from PIL import Image
+from tiny_shards import Build, pack, picture, put
 
 from mmssl.errors import MmsslError
 

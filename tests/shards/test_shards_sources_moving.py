@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import Build, picture, put
+from tiny_shards import Build, picture, put
 
 from mmssl.errors import MmsslError
 from mmssl.shards import encode

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import Recipe
+from tiny_shards import Recipe
 
 from mmssl.errors import MmsslError
 from mmssl.shards.build import build_shards

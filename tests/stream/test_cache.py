@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 import torch
-from conftest import LENIENT, Shown, config_of
+from tiny_stream import LENIENT, Shown, config_of
 
 from mmssl.errors import MmsslError
 from mmssl.stream import Stream, cache, scan, workers

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LENIENT, Shown, config_of, damage, png
+from tiny_stream import LENIENT, Shown, config_of, damage, png
 
 from mmssl.errors import MmsslError
 from mmssl.shards.foreign import index_tars

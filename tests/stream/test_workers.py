@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Shown, config_of
+from tiny_stream import Shown, config_of
 
 from mmssl.stream import Stream
 
