@@ -29,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 def read_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a YAML file, apply dotted ``key=value`` overrides, resolve ``${...}`` references.
 
-    ``${env:NAME}`` reads an environment variable and ``${env:NAME,default}`` falls back to a default.
+    ``${oc.env:NAME}`` reads an environment variable and ``${oc.env:NAME,default}`` falls back to a default.
 
     Raises:
         MmsslError: file missing, not YAML, not a mapping, an override without ``=``, or an unknown reference.
@@ -37,7 +37,6 @@ def read_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise MmsslError(f"{path}: no such file; expected a YAML file")
-    OmegaConf.register_new_resolver("env", _environment, replace=True)
     try:
         loaded = OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
@@ -54,17 +53,6 @@ def read_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]
         raise MmsslError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
-
-
-def _environment(name: str, default: str | None = None) -> str:
-    import os
-
-    value = os.environ.get(name, default)
-    if value is None:
-        raise MmsslError(
-            f"environment variable {name} is not set; set it, or override the key that uses ${{env:{name}}}"
-        )
-    return value
 
 
 def parse(model: type[ConfigT], data: Mapping[str, Any], source: Path | str, at: str = "") -> ConfigT:

@@ -93,7 +93,7 @@ def test_missing_pipeline_names_the_known_ones(folder: Path, monkeypatch: pytest
 
 def test_unset_environment_variable_is_named(folder: Path) -> None:
     with pytest.raises(MmsslError, match="MMSSL_SURELY_UNSET"):
-        load_pipeline(folder / "tiny.yaml", ["description=${env:MMSSL_SURELY_UNSET}"])
+        load_pipeline(folder / "tiny.yaml", ["description=${oc.env:MMSSL_SURELY_UNSET}"])
 
 
 def test_references_of_encoders() -> None:
