@@ -32,8 +32,8 @@ def is_main() -> bool:
 class _GatherWithGradient(torch.autograd.Function):
     """All-gather whose backward sums every rank's gradient for this rank's slice.
 
-    Every rank computes the same global loss from the gathered tensor, so the summed gradient is world times
-    the true one, and the average that DDP takes over ranks makes it exact.
+    The objective is the mean of the ranks' losses, whether each computes the whole of it or only the part of
+    its own rows. Summing gives every rank the gradient of the sum; DDP's average makes it that of the mean.
     """
 
     @staticmethod
