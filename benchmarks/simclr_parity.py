@@ -29,7 +29,8 @@ from mmssl.evaluate.knn import KNNConfig
 from mmssl.methods import build_method
 from mmssl.methods.base import DataInfo, Loss, Method
 from mmssl.methods.image.simclr import SimCLRConfig
-from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder, load_encoder
+from mmssl.models.artifact import load_encoder
+from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder
 from mmssl.shards.build import build_shards
 from mmssl.shards.recipe import load_recipe
 from mmssl.stream import Source, Stream, StreamConfig

@@ -31,7 +31,7 @@ def evaluate(
     Example: `mmssl evaluate runs/cifar10/simclr/encoders/image --shards runs/cifar10/images`
     """
     from mmssl.files import write_json
-    from mmssl.models.encoder import load_encoder
+    from mmssl.models.artifact import load_encoder
     from mmssl.pipeline.questions import Question, ask
     from mmssl.pipeline.recipe import parse_evaluations
 

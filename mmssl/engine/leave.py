@@ -15,8 +15,9 @@ from mmssl import distributed
 from mmssl.engine.checkpoint import Checkpoints
 from mmssl.errors import MmsslError
 from mmssl.files import only_writer, read_json, write_bytes, write_json
+from mmssl.methods.artifact import save_method
 from mmssl.methods.base import Method
-from mmssl.models.encoder import save_encoder
+from mmssl.models.artifact import save_encoder
 from mmssl.stream.batch import Batch
 
 FINISHED = "finished.json"
@@ -69,6 +70,8 @@ def leave_behind(
         made_by = {**provenance, "method": method.config.name, "steps": steps}
         for name, encoder in method.encoders().items():
             save_encoder(encoder, folder / "encoders" / name, made_by)
+        if type(method).pretext is not Method.pretext:
+            save_method(method, folder)
         with torch.no_grad():
             for name, images in method.pictures(batch).items():
                 write_bytes(folder / "pictures" / f"{name}.png", png(images))

@@ -50,7 +50,7 @@ class Task:
         )
 
 
-def tasks(subject: "Subject", encoder: str, asked: Sequence[str]) -> Iterator[Task]:
+def tasks(subject: "Subject", encoder: str | None, asked: Sequence[str]) -> Iterator[Task]:
     """A task for each label in ``asked``, or for every label that both splits have.
 
     Raises:

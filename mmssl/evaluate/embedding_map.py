@@ -22,7 +22,8 @@ class MapConfig(EvaluationConfig):
     """t-SNE of the query split (van der Maaten & Hinton, JMLR 2008); a figure, not a score."""
 
     name: Literal["map"] = "map"
-    encoder: str = "image"
+    encoder: str | None = None
+    """By the name of the view it reads; by default the only one there is."""
     points: int = Field(default=1000, ge=10, le=2000)
     """At most so many samples, drawn from the subject's seed."""
     perplexity: PositiveFloat = 30.0

@@ -17,7 +17,8 @@ class HealthConfig(EvaluationConfig):
     """Rank, spread and uniformity of the features of the query split."""
 
     name: Literal["health"] = "health"
-    encoder: str = "image"
+    encoder: str | None = None
+    """By the name of the view it reads; by default the only one there is."""
     samples: PositiveInt = 4096
     """At most so many samples, evenly spaced over the split; uniformity compares all pairs of 2048."""
 

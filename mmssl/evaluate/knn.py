@@ -26,7 +26,8 @@ class KNNConfig(EvaluationConfig):
     """Weighted k-nearest-neighbour classification."""
 
     name: Literal["knn"] = "knn"
-    encoder: str = "image"
+    encoder: str | None = None
+    """By the name of the view it reads; by default the only one there is."""
     k: tuple[PositiveInt, ...] = (20, 10, 100, 200)
     """Numbers of neighbours; the first is the headline, written as metric ``accuracy``."""
     temperature: PositiveFloat = 0.07

@@ -29,7 +29,8 @@ class LinearConfig(EvaluationConfig):
     """Linear probe on cached features: every learning rate with every L2 penalty."""
 
     name: Literal["linear"] = "linear"
-    encoder: str = "image"
+    encoder: str | None = None
+    """By the name of the view it reads; by default the only one there is."""
     lr: tuple[PositiveFloat, ...] = Field(default=(0.001, 0.003, 0.01, 0.03, 0.1), min_length=1)
     """Peak learning rates of SGD on standardised features."""
     l2: tuple[NonNegativeFloat, ...] = Field(default=(0.0, 1e-4, 1e-3, 1e-2), min_length=1)

@@ -1,7 +1,7 @@
 """What evaluations question: encoders and a shard set, with features extracted once and shared."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from rich.progress import track
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder
+from mmssl.evaluate.looks import Look, look_at, pixels
+from mmssl.methods.base import Method
+from mmssl.models.artifact import AnyEncoder, build_any
+from mmssl.models.encoder import StartConfig, with_weights
 from mmssl.shards.manifest import load_manifest
 from mmssl.stream import Source, StreamConfig, scan
-from mmssl.stream.views.centre import CentreCrop
-
-UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-"""Mean and standard deviation that leave pixels in 0..1, for thumbnails."""
+from mmssl.stream.batch import Batch
+from mmssl.stream.views.base import View
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,19 @@ class Subject:
 
     ``gallery`` is the split that may be fitted on, ``queries`` the one that is scored. ``folder`` takes the
     data of figures; with ``None`` (the untrained encoder beside the trained one) no figure is made. Encoders
-    run in evaluation mode in float32, whatever they were trained in.
+    run in evaluation mode in float32, whatever they were trained in. ``method`` is the whole method with its
+    heads, where training has left it. On videos, clip encoders see ``clips`` clips spread over each, image
+    encoders ``frames`` frames, and their features are averaged.
     """
 
     def __init__(
         self,
-        encoders: Mapping[str, Encoder],
+        encoders: Mapping[str, AnyEncoder],
         shards: str | Path,
         *,
+        method: Method | None = None,
+        clips: int = 1,
+        frames: int = 16,
         gallery: str = "train",
         queries: str = "val",
         folder: Path | None = None,
@@ -68,6 +74,8 @@ class Subject:
     ) -> None:
         self.device = torch.device(device)
         self.encoders = {name: encoder.eval().to(self.device).float() for name, encoder in encoders.items()}
+        self.method = None if method is None else method.eval().to(self.device)
+        self.clips, self.frames = clips, frames
         self.manifest = load_manifest(shards)
         self.config = StreamConfig(
             sources=(Source(shards=str(shards), split=queries),),
@@ -82,67 +90,73 @@ class Subject:
         """Label name to class names."""
         return self.manifest.classes
 
-    def encoder(self, name: str = "image") -> Encoder:
-        """The encoder of a view.
+    def encoder(self, name: str | None = None) -> AnyEncoder:
+        """The encoder of that name; without a name the only one there is.
 
         Raises:
-            MmsslError: the trained stage left no encoder of that name.
+            MmsslError: the trained stage left no encoder of that name, or several and none was named.
         """
+        if name is None and len(self.encoders) == 1:
+            return next(iter(self.encoders.values()))
         if name not in self.encoders:
             raise MmsslError(
-                f"evaluation: encoder {name!r} does not exist; there is {', '.join(self.encoders)}"
+                f"evaluation: encoder: expected one of {', '.join(self.encoders)}, found {name!r}"
             )
         return self.encoders[name]
 
-    def view(self, name: str = "image") -> CentreCrop:
-        """How images are brought to the encoder of that name: the centre crop, its size and statistics."""
-        encoder = self.encoder(name)
-        return CentreCrop(encoder.config.image_size, encoder.mean, encoder.std)
+    def look(self, name: str | None = None) -> Look:
+        """How samples are brought to the encoder of that name."""
+        fields = {field for field, share in self.manifest.fields.items() if share}
+        return look_at(self.encoder(name), fields, clips=self.clips, frames=self.frames)
 
-    def features(self, split: str, encoder: str = "image") -> Features:
+    def features(self, split: str, encoder: str | None = None) -> Features:
         """Pooled features of every readable sample of ``split``; computed once, then remembered."""
-        if (split, encoder) not in self._features:
-            self._features[split, encoder] = self._extract(split, encoder)
-        return self._features[split, encoder]
+        key = (split, encoder or next(iter(self.encoders)))
+        if key not in self._features:
+            self._features[key] = self._extract(split, encoder)
+        return self._features[key]
+
+    def scan(self, split: str, view: View, what: str, batch_size: int | None = None) -> Iterator[Batch]:
+        """Every readable sample of ``split`` in order, seen through ``view`` as ``batch.input``."""
+        size = batch_size or self.batch_size
+        steps, quiet = -(-self.manifest.split(split).samples // size), not get_console().is_terminal
+        batches = scan(self.config, {"input": view}, split=split, batch_size=size, seed=self.seed)
+        return iter(track(batches, what, steps, transient=True, disable=quiet))
 
     @torch.inference_mode()
-    def _extract(self, split: str, name: str) -> Features:
-        encoder = self.encoder(name)
-        view = self.view(name)
-        total = self.manifest.split(split).samples
-        batches = scan(self.config, {"image": view}, split=split, batch_size=self.batch_size)
+    def _extract(self, split: str, name: str | None) -> Features:
+        look = self.look(name)
         x: list[Tensor] = []
         ids: list[Tensor] = []
         keys: list[str] = []
         labels: list[Mapping[str, Tensor]] = []
-        steps, quiet = -(-total // self.batch_size), not get_console().is_terminal
-        for batch in track(batches, f"features of {split}", steps, transient=True, disable=quiet):
-            images = batch.image.to(self.device).contiguous(memory_format=torch.channels_last)
-            x.append(encoder(images).float().cpu())
+        for batch in self.scan(split, look.view, f"features of {split}"):
+            x.append(look.features(batch.input, self.device).cpu())
             ids.append(batch.id)
             keys.extend(batch.key)
             labels.append(batch.label)
         if not x:
             raise MmsslError(f"shard set {self.manifest.name!r}: split {split!r} has no readable sample")
-        return Features(torch.cat(x), _join(labels, ids), torch.cat(ids), keys, total - len(keys))
+        left_out = self.manifest.split(split).samples - len(keys)
+        return Features(torch.cat(x), _join(labels, ids), torch.cat(ids), keys, left_out)
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
         """RGB pictures of ``size`` × ``size`` pixels of the samples with the given ids, in that order."""
-        view = CentreCrop(size, *UNCHANGED, resize=size)
+        view = pixels(size, set(self.manifest.fields))
         wanted, found = set(ids), {}
-        for batch in scan(self.config, {"image": view}, split=split, batch_size=self.batch_size):
+        for batch in scan(self.config, {"input": view}, split=split, batch_size=self.batch_size):
+            pictures = batch.input["frames"][:, 0] if isinstance(batch.input, dict) else batch.input
             for row, id_ in enumerate(batch.id.tolist()):
                 if id_ in wanted:
-                    pixels = batch.image[row].clamp(0, 1).mul(255).round().to(torch.uint8)
-                    found[id_] = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+                    picture = pictures[row].clamp(0, 1).mul(255).round().to(torch.uint8)
+                    found[id_] = Image.fromarray(picture.permute(1, 2, 0).numpy())
             if len(found) == len(wanted):
                 break
         return [found[id_] for id_ in ids]
 
-    def about(self, *splits: str, encoder: str = "image") -> str:
-        """What all protocols share: image size, and samples left out because they are unreadable."""
-        view = self.view(encoder)
-        words = [f"{view.size} px centre crop of {view.resize} px, {view.kernel}"]
+    def about(self, *splits: str, encoder: str | None = None) -> str:
+        """What all protocols share: what the encoder sees, and which samples were left out as unreadable."""
+        words = [self.look(encoder).words]
         for split in splits:
             features = self.features(split, encoder)
             if features.unreadable:
@@ -150,14 +164,11 @@ class Subject:
         return "; ".join(words)
 
 
-def untrained(configs: Mapping[str, EncoderConfig], seed: int = 0) -> dict[str, Encoder]:
+def untrained(configs: Mapping[str, StartConfig], seed: int = 0) -> dict[str, AnyEncoder]:
     """The same architectures with random weights, drawn from a fixed seed: what a score is compared with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {
-            name: build_encoder(config.model_copy(update={"weights": None}))
-            for name, config in configs.items()
-        }
+        return {name: build_any(with_weights(config, lambda _: None)) for name, config in configs.items()}
 
 
 def sprite(tiles: Sequence[Image.Image], columns: int) -> bytes:

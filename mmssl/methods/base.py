@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mmssl.config import Config
-from mmssl.models.encoder import Encoder
+from mmssl.models.artifact import AnyEncoder
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.base import View
 
@@ -40,6 +40,20 @@ class Loss:
     """Detached (N, d) representation of this rank's samples, for RankMe and per-dimension spread."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one question about the objective was answered with on held-out data, case by case."""
+
+    values: Tensor
+    """(n,) float: 1 or 0 for right or wrong, a reciprocal rank, an error …; the score is their mean."""
+    protocol: str
+    """What was asked: candidates, steps, how cases were drawn."""
+    unit: str = "%"
+    """``%`` for shares, whose values are in 0..1."""
+    chance: float | None = None
+    """Mean that guessing would reach, on the scale of ``values``."""
+
+
 class Method(nn.Module, ABC):
     """A paper. All state that training changes (momentum encoders, queues, banks) is in the state dict."""
 
@@ -63,8 +77,15 @@ class Method(nn.Module, ABC):
         """Update momentum encoders and the like, after the optimiser; ``progress`` runs from 0 to 1."""
 
     @abstractmethod
-    def encoders(self) -> Mapping[str, Encoder]:
+    def encoders(self) -> Mapping[str, AnyEncoder]:
         """What training leaves behind, by the name of the view each encoder reads."""
+
+    def pretext(self, batch: Batch) -> dict[str, Answers]:
+        """Ask the objective itself about held-out samples (evaluation ``pretext``): question to answers.
+
+        A method that leaves this as it is has nothing to ask; of all others training also leaves the heads.
+        """
+        return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Images worth looking at after training: name to (N, 3, H, W) float32 in 0..1."""

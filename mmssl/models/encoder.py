@@ -1,25 +1,56 @@
-"""Encoders: a thin, uniform face over timm's backbones, and the folder in which a trained one is kept."""
+"""Image encoders: a thin, uniform face over timm's backbones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mmssl.config import Config, parse
+from mmssl.config import Config
 from mmssl.errors import MmsslError
-from mmssl.files import read_json, write_bytes, write_json
-
-WEIGHTS_FILE = "encoder.safetensors"
-DESCRIPTION_FILE = "encoder.json"
+from mmssl.models.weights import load_state, read_tensors, weights_path
 
 
-class EncoderConfig(Config):
+class StartConfig(Config):
+    """What every encoder's configuration has, of images and of clips: where its weights start."""
+
+    weights: str | None = None
+    """Where to start: an encoder folder, a .safetensors or .pth file; random where nothing is given."""
+
+
+def encoder_configs(config: Any, at: str) -> Iterator[tuple[str, StartConfig]]:
+    """Every encoder's configuration inside another configuration, with its dotted key, outermost first."""
+    if isinstance(config, StartConfig):
+        yield at, config
+    for key, part in _parts(config):
+        yield from encoder_configs(part, f"{at}.{key}")
+
+
+def with_weights(config: Any, change: Callable[[str], str | None]) -> Any:
+    """The configuration with the ``weights`` of every encoder that has any changed."""
+    parts = {key: with_weights(part, change) for key, part in _parts(config)}
+    if isinstance(config, StartConfig) and config.weights is not None:
+        parts["weights"] = change(config.weights)
+    if isinstance(config, Config):
+        return config.model_copy(update=parts)
+    if isinstance(config, dict):
+        return parts
+    if isinstance(config, tuple):
+        return tuple(parts.values())
+    return config
+
+
+def _parts(config: Any) -> list[tuple[Any, Any]]:
+    if isinstance(config, Config):
+        return [(name, getattr(config, name)) for name in type(config).model_fields]
+    if isinstance(config, dict):
+        return list(config.items())
+    return list(enumerate(config)) if isinstance(config, tuple) else []
+
+
+class EncoderConfig(StartConfig):
     """A timm backbone without its classifier, and the images it expects."""
 
     name: str = "resnet18"
@@ -49,6 +80,7 @@ class Encoder(nn.Module):
         self.config = config
         self.backbone = backbone
         self.dim = int(backbone.num_features)  # type: ignore[arg-type]
+        self.image_size = config.image_size
         self.mean = config.mean
         self.std = config.std
 
@@ -126,89 +158,8 @@ def load_weights(encoder: Encoder, source: str | Path) -> None:
     Raises:
         MmsslError: nothing there, not readable as tensors, or keys and shapes of another network.
     """
-    path = Path(source)
-    path = path / WEIGHTS_FILE if path.is_dir() else path
-    state = _read_tensors(path)
+    state = read_tensors(source)
     classifier = getattr(encoder.backbone, "pretrained_cfg", {}).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{n}." for n in names))}
-    own = encoder.backbone.state_dict()
-    problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ],
-    }
-    found = [f"{kind}: {_some(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise MmsslError(f"{path}: weights of another network than {encoder.config.name}; {'; '.join(found)}")
-    encoder.backbone.load_state_dict(state)
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-    return ", ".join(keys[:4]) + more
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MmsslError(
-            f"{path}: no such file; expected an encoder folder with {WEIGHTS_FILE}, a .safetensors or a .pth"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise MmsslError(f"{path}: not readable as tensors: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError: something else than plain tensors, and never run
-        raise MmsslError(f"{path}: refused, holds more than plain tensors: {error}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise MmsslError(f"{path}: expected a dictionary of tensors (a state dict)")
-    return content
-
-
-def save_encoder(encoder: Encoder, folder: str | Path, provenance: Mapping[str, Any]) -> None:
-    """Write ``encoder.safetensors`` (the timm module's own state dict) and ``encoder.json`` to ``folder``.
-
-    ``encoder.json`` holds the configuration, the call of ``timm.create_model`` that takes the weights
-    (default stems only), and ``provenance``.
-    """
-    folder = Path(folder)
-    config = encoder.config.model_dump(mode="json") | {"weights": None}
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.backbone.state_dict().items()}
-    write_bytes(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
-    description = {
-        "format": "mmssl-encoder",
-        "version": 1,
-        "config": config,
-        "dim": encoder.dim,
-        "timm": {"name": encoder.config.name, "arguments": timm_arguments(encoder.config)},
-        "started_from": encoder.config.weights,
-        "provenance": dict(provenance),
-    }
-    write_json(folder / DESCRIPTION_FILE, description)
-
-
-def load_encoder(folder: str | Path) -> Encoder:
-    """Read what ``save_encoder`` wrote.
-
-    Raises:
-        MmsslError: a file is missing or damaged, another version, or weights that do not fit the config.
-    """
-    folder = Path(folder)
-    path = folder / DESCRIPTION_FILE
-    description = read_json(path, "an encoder's description, as training leaves it")
-    if not isinstance(description, dict) or description.get("format") != "mmssl-encoder":
-        raise MmsslError(f"{path}: format: expected 'mmssl-encoder'")
-    if description.get("version") != 1:
-        raise MmsslError(f"{path}: version: expected 1, found {description.get('version')!r}")
-    encoder = build_encoder(parse(EncoderConfig, description.get("config", {}), path, at="config"))
-    load_weights(encoder, folder)
-    return encoder
+    load_state(encoder.backbone, state, weights_path(source), encoder.config.name)

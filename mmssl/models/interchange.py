@@ -15,7 +15,8 @@ from safetensors.torch import save
 
 from mmssl import files
 from mmssl.errors import MmsslError
-from mmssl.models.encoder import DESCRIPTION_FILE, Encoder, load_encoder, timm_arguments
+from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
+from mmssl.models.encoder import Encoder, timm_arguments
 
 FORMATS = ("timm",)
 
@@ -65,6 +66,8 @@ def export_encoder(folder_in: Path | str, folder_out: Path | str, format: str = 
         raise MmsslError(f"export: format: expected one of {', '.join(FORMATS)}, found {format!r}")
     folder_in, folder_out = Path(folder_in), Path(folder_out)
     encoder = load_encoder(folder_in)
+    if not isinstance(encoder, Encoder):
+        raise MmsslError(f"{folder_in}: a clip encoder; timm knows image encoders only")
     provenance = files.read_json(folder_in / DESCRIPTION_FILE, "an encoder's description").get(
         "provenance", {}
     )

@@ -12,7 +12,7 @@ import fsspec
 from mmssl import files
 from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
-from mmssl.models.encoder import WEIGHTS_FILE
+from mmssl.models.weights import WEIGHTS_FILE
 from mmssl.pipeline.recipe import BuildStage, Pipeline, Stage, references
 from mmssl.shards.manifest import FILE_NAME, load_manifest
 from mmssl.shards.recipe import load_recipe

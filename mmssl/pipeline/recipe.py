@@ -18,7 +18,7 @@ from mmssl.evaluate import parse_evaluation
 from mmssl.evaluate.base import EvaluationConfig
 from mmssl.methods import parse_method
 from mmssl.methods.base import MethodConfig
-from mmssl.models.encoder import EncoderConfig
+from mmssl.models.encoder import encoder_configs
 from mmssl.stream.config import StreamConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -65,6 +65,10 @@ class EvaluateStage(Config):
     """Of the untrained networks and of everything an evaluation draws."""
     batch_size: PositiveInt = 128
     workers: int = Field(2, ge=0)
+    clips: PositiveInt = 1
+    """Clips of a video, evenly spread, whose features are averaged for a clip encoder."""
+    frames: PositiveInt = 16
+    """Frames of a video, evenly spread, whose features are averaged for an image encoder."""
 
 
 class ExportStage(Config):
@@ -143,23 +147,6 @@ def split_weights(value: str) -> tuple[str, str | None]:
     """``STAGE``, or ``STAGE:NAME`` where it leaves several encoders, into both; a path is left whole."""
     stage, colon, name = value.partition(":")
     return (stage, name) if colon and "/" not in value else (value, None)
-
-
-def encoder_configs(config: Any, at: str) -> Iterator[tuple[str, EncoderConfig]]:
-    """Every encoder's configuration inside a method's, with its dotted key."""
-    if isinstance(config, EncoderConfig):
-        yield at, config
-        return
-    if isinstance(config, Config):
-        parts: Any = [(name, getattr(config, name)) for name in type(config).model_fields]
-    elif isinstance(config, Mapping):
-        parts = config.items()
-    elif isinstance(config, tuple):
-        parts = enumerate(config)
-    else:
-        return
-    for name, part in parts:
-        yield from encoder_configs(part, f"{at}.{name}")
 
 
 def load_pipeline(path: Path | str, overrides: Sequence[str] = ()) -> Pipeline:

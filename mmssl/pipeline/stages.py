@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mmssl import distributed, files
-from mmssl.config import Config
 from mmssl.engine.setup import pick_device
 from mmssl.engine.train import train
 from mmssl.errors import MmsslError
 from mmssl.methods import build_method
 from mmssl.methods.base import DataInfo
-from mmssl.models.encoder import DESCRIPTION_FILE, EncoderConfig, load_encoder
+from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
+from mmssl.models.encoder import with_weights
 from mmssl.models.interchange import export_encoder
 from mmssl.pipeline.identity import shard_overrides
 from mmssl.pipeline.questions import Question, ask
@@ -101,7 +101,7 @@ def run_train(stage: TrainStage, place: Place) -> None:
     workers = stage.data.workers if place.workers is None else place.workers
     data = stage.data.model_copy(update={"sources": sources, "workers": workers})
     torch.manual_seed(stage.train.seed)  # first weights are the seed's, whatever this process did before
-    method = build_method(_with_weights(stage.method, place), data_info(data), f"stage {place.name!r}")
+    method = build_method(with_weights(stage.method, place.weights), data_info(data), f"stage {place.name!r}")
     stream = Stream(
         data,
         method.views,
@@ -125,22 +125,6 @@ def data_info(config: StreamConfig) -> DataInfo:
     return DataInfo(samples, frozenset(set.intersection(*fields)))
 
 
-def _with_weights(config: Any, place: Place) -> Any:
-    """A method's configuration with the encoder's folder wherever ``weights`` names a stage."""
-    if isinstance(config, EncoderConfig):
-        if config.weights is None:
-            return config
-        return config.model_copy(update={"weights": place.weights(config.weights)})
-    if isinstance(config, Config):
-        parts = {name: _with_weights(getattr(config, name), place) for name in type(config).model_fields}
-        return config.model_copy(update=parts)
-    if isinstance(config, dict):
-        return {name: _with_weights(part, place) for name, part in config.items()}
-    if isinstance(config, tuple):
-        return tuple(_with_weights(part, place) for part in config)
-    return config
-
-
 def run_evaluate(stage: EvaluateStage, place: Place) -> None:
     """Leaves ``scores.json``: every score with the stage it is of, and the untrained networks' beside it."""
     encoders = {name: load_encoder(path) for name, path in place.encoders(stage.encoders).items()}
@@ -152,9 +136,12 @@ def run_evaluate(stage: EvaluateStage, place: Place) -> None:
         stage.seed,
         stage.batch_size,
         stage.workers if place.workers is None else place.workers,
+        stage.clips,
+        stage.frames,
     )
     whose = {"stage": stage.encoders, "evaluated_by": place.name}
-    rows = [whose | row for row in ask(encoders, question, place.folder)]
+    trained_in = place.root / stage.encoders if stage.encoders in place.pipeline.stages else None
+    rows = [whose | row for row in ask(encoders, question, place.folder, trained_in)]
     files.write_json(place.folder / "scores.json", {"scores": rows})
 
 

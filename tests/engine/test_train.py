@@ -18,7 +18,7 @@ from mmssl.engine.setup import pick_precision
 from mmssl.errors import MmsslError, Preempted
 from mmssl.files import only_writer
 from mmssl.methods.base import DataInfo, Loss
-from mmssl.models.encoder import load_encoder
+from mmssl.models.artifact import load_encoder
 from mmssl.stream.batch import Batch
 
 

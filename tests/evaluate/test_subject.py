@@ -162,7 +162,7 @@ def test_evaluation_mode_and_float32_whatever_came_in(shards):
 
 
 def test_bad_names_say_what_there_is(shards, encoders):
-    with pytest.raises(MmsslError, match="encoder 'text' does not exist; there is image"):
+    with pytest.raises(MmsslError, match="expected one of image, found 'text'"):
         Subject(encoders, shards).encoder("text")
     with pytest.raises(MmsslError, match="no split 'test'; it has train, val"):
         Subject(encoders, shards).features("test")

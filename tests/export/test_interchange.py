@@ -9,7 +9,8 @@ import timm
 import torch
 
 from mmssl.errors import MmsslError
-from mmssl.models.encoder import EncoderConfig, build_encoder, save_encoder
+from mmssl.models.artifact import save_encoder
+from mmssl.models.encoder import EncoderConfig, build_encoder
 from mmssl.models.interchange import export_encoder
 
 ENCODERS = {

@@ -8,13 +8,8 @@ import timm
 import torch
 
 from mmssl.errors import MmsslError
-from mmssl.models.encoder import (
-    EncoderConfig,
-    build_encoder,
-    load_encoder,
-    save_encoder,
-    timm_arguments,
-)
+from mmssl.models.artifact import load_encoder, save_encoder
+from mmssl.models.encoder import EncoderConfig, build_encoder, timm_arguments
 
 RESNET = EncoderConfig(name="resnet18", stem="small", image_size=32)
 VIT = EncoderConfig(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from mmssl.errors import MmsslError, Preempted
 from mmssl.files import only_writer
-from mmssl.models.encoder import load_encoder
+from mmssl.models.artifact import load_encoder
 from mmssl.pipeline import runner, stages
 from mmssl.pipeline.plan import plan
 from mmssl.pipeline.recipe import Pipeline, load_pipeline

@@ -5,12 +5,14 @@ from mmssl.shards.sources.binary_images import BinaryImages
 from mmssl.shards.sources.frame_folders import FrameFolders
 from mmssl.shards.sources.image_folder import ImageFolder
 from mmssl.shards.sources.miniworld import Miniworld
+from mmssl.shards.sources.miniworld_clips import MiniworldClips
 from mmssl.shards.sources.rgbd import RGBD
 from mmssl.shards.sources.table import Table
 from mmssl.shards.sources.video_folder import VideoFolder
 
 SOURCES: dict[str, type[Source]] = {
     "miniworld": Miniworld,
+    "miniworld_clips": MiniworldClips,
     "image_folder": ImageFolder,
     "binary_images": BinaryImages,
     "table": Table,

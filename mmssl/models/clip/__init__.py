@@ -1,0 +1,42 @@
+"""Clip encoders: what a clip of frames becomes a vector with. ``kind`` in a recipe selects one."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
+from mmssl.models.clip.frames import Frames, FramesConfig, averaging
+from mmssl.models.clip.recurrent import Recurrent, RecurrentConfig
+from mmssl.models.weights import load_state, read_tensors, weights_path
+
+ClipConfig = Annotated[FramesConfig | RecurrentConfig, Field(discriminator="kind")]
+"""The configuration of any clip encoder, as the type of a field."""
+
+__all__ = [
+    "ClipConfig",
+    "ClipEncoder",
+    "ClipEncoderConfig",
+    "averaging",
+    "build_clip_encoder",
+]
+
+
+def build_clip_encoder(config: ClipEncoderConfig) -> ClipEncoder:
+    """Build a clip encoder and load its weights, if it starts from any.
+
+    Raises:
+        MmsslError: settings that do not fit, or weights that are missing or belong to another network.
+    """
+    encoder = _build(config)
+    if config.weights is not None:
+        load_state(encoder, read_tensors(config.weights), weights_path(config.weights), config.kind)
+    return encoder
+
+
+def _build(config: ClipEncoderConfig) -> ClipEncoder:
+    match config:
+        case FramesConfig():
+            return Frames(config)
+        case RecurrentConfig():
+            return Recurrent(config, build_clip_encoder(config.block))
+    raise TypeError(f"no clip encoder for {type(config).__name__}")

@@ -1,0 +1,83 @@
+"""Whole clips of the embedded procedural world, encoded as video while shards are built."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from mmssl.errors import MmsslError
+from mmssl.miniworld import CLASSES, SPLITS, MiniworldConfig, clip
+from mmssl.shards import encode
+from mmssl.shards.sources.base import Item, Listing, Source, refuse_empty, to_json
+from mmssl.shards.writer import RawSample
+
+FieldName = Literal["video", "video_right", "boxes", "caption", "label", "meta"]
+
+_COST = {"video": 0.15, "video_right": 0.15}  # bytes a pixel, about; decides where shards are cut
+
+
+class MiniworldClips(Source):
+    """One sample per clip; two cameras see the same moments, frame by frame."""
+
+    kind: Literal["miniworld_clips"] = "miniworld_clips"
+    clips: dict[str, int] = Field(min_length=1)
+    """Split name to number of clips; splits differ in textures, backgrounds and seeds."""
+    fields: tuple[FieldName, ...] = ("video", "caption", "label", "meta")
+    """What to store of a clip."""
+    crf: int = Field(default=18, ge=0, le=51)
+    """Constant rate factor of H.264: lower is better and larger."""
+    world: MiniworldConfig = Field(default_factory=MiniworldConfig)
+    """Size, length and content of the clips."""
+
+    def list_items(self) -> Listing:
+        for split in self.clips:
+            if split not in SPLITS:
+                raise MmsslError(f"miniworld_clips: clips: no split {split!r}; expected {', '.join(SPLITS)}")
+        cost = round(self.world.frames * self.world.size**2 * sum(_COST.get(name, 0) for name in self.fields))
+        splits = {
+            split: [
+                Item(f"{index:06d}", f"clip {index} of {split}", cost, (split, index))
+                for index in range(count)
+            ]
+            for split, count in self.clips.items()
+        }
+        refuse_empty(splits, "miniworld_clips")
+        return Listing(splits, {name: list(names) for name, names in CLASSES.items()})
+
+    def load(self, item: Item) -> Iterator[RawSample]:
+        split, index = item.data
+        rendered = clip(split, index, self.world)
+        members: dict[str, bytes] = {}
+        for name in self.fields:
+            match name:
+                case "video":
+                    members["video.mp4"] = encode.h264(rendered.frames, rendered.fps, crf=self.crf)
+                case "video_right":
+                    members["video_right.mp4"] = encode.h264(
+                        rendered.frames_right, rendered.fps, crf=self.crf
+                    )
+                case "boxes":
+                    members["boxes.json"] = to_json(_boxes(rendered.boxes))
+                case "caption":
+                    members["caption.json"] = to_json(rendered.captions)
+                case "label":
+                    members["label.json"] = to_json(
+                        {key: int(value) for key, value in rendered.labels.items()}
+                    )
+                case "meta":
+                    members["meta.json"] = to_json(
+                        {
+                            "fps": rendered.fps,
+                            "frames": len(rendered.frames),
+                            "duration": round(len(rendered.frames) / rendered.fps, 6),
+                        }
+                    )
+        yield RawSample(item.key, members)
+
+
+def _boxes(boxes: np.ndarray) -> list[Any]:
+    """[frame][object][x, y, w, h]; null where an object is out of sight."""
+    return [
+        [[round(float(v), 4) if np.isfinite(v) else None for v in box] for box in frame] for frame in boxes
+    ]
