@@ -52,6 +52,10 @@ class Answers:
     """``%`` for shares, whose values are in 0..1."""
     chance: float | None = None
     """Mean that guessing would reach, on the scale of ``values``."""
+    curve: str = ""
+    """Questions that differ in one number only (steps ahead …) share a name, and become a curve in the report."""
+    at: float | None = None
+    """That number."""
 
 
 class Method(nn.Module, ABC):
