@@ -1,17 +1,20 @@
 """Evaluations of encoders with the same networks untrained beside them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmssl.config import fingerprint
 from mmssl.engine.setup import pick_device
 from mmssl.evaluate import EvaluationConfig, Score, Subject, evaluate, untrained
 from mmssl.methods.artifact import load_method
 from mmssl.methods.base import Method
 from mmssl.models.artifact import AnyEncoder
+from mmssl.models.encoder import StartConfig, with_weights
+from mmssl.shards.manifest import load_manifest
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,36 @@ def ask(
     Data of figures is written to ``folder``; with None there are no figures. ``trained_in`` is the folder of
     the train stage, for questions about the objective itself.
     """
-    beside = untrained({name: encoder.config for name, encoder in encoders.items()}, question.seed)
-    before = _scores(beside, _method(trained_in, question.seed, trained=False), question, None)
+    before = _untrained_scores(
+        {name: encoder.config for name, encoder in encoders.items()}, question, trained_in
+    )
     after = _scores(encoders, _method(trained_in, question.seed, trained=True), question, folder)
     values = {(score.evaluation, score.metric): score.value for score in before}
     return [score.as_dict() | {"untrained": values.get((score.evaluation, score.metric))} for score in after]
+
+
+_remembered: dict[str, list[Score]] = {}
+"""Fingerprint of everything they depend on → the scores of untrained networks: stages often share one."""
+
+
+def _untrained_scores(
+    configs: Mapping[str, StartConfig], question: Question, trained_in: Path | None
+) -> list[Score]:
+    method = _method(trained_in, question.seed, trained=False)
+    depends = {
+        "encoders": {
+            name: with_weights(config, lambda _: None).model_dump(mode="json")
+            for name, config in configs.items()
+        },
+        "method": None if method is None else method.config.model_dump(mode="json"),
+        "shards": load_manifest(question.shards).model_dump(mode="json"),
+        "evaluations": [config.model_dump(mode="json") for config in question.evaluations],
+        "question": {**asdict(question), "evaluations": None},
+    }
+    key = fingerprint(depends)
+    if key not in _remembered:
+        _remembered[key] = _scores(untrained(configs, question.seed), method, question, None)
+    return _remembered[key]
 
 
 def _method(folder: Path | None, seed: int, *, trained: bool) -> Method | None:
