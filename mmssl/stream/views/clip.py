@@ -9,13 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmssl.errors import MmsslError
 from mmssl.stream.clips.base import Sampler, Timeline
 from mmssl.stream.sample import Sample, Unreadable
-from mmssl.stream.video import open_video
+from mmssl.stream.video import VideoReader, open_video
 from mmssl.stream.views.base import View
-from mmssl.stream.views.centre import CentreCrop
+from mmssl.stream.views.clip_augmentation import ClipAugmentation
+from mmssl.stream.views.crops import Kernel, crop_resize, draw_crops, draw_flips
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
+
+__all__ = ["ClipAugmentation", "ClipView", "Shown"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,17 @@ class ClipView(View):
     """``frames`` (B, T, 3, size, size) float32, normalised, and ``times`` (B, T) float64 in seconds.
 
     The frames are decoded, cut and resized one sample at a time in ``read``: whole videos never lie in memory
-    side by side. Without an augmentation every frame is cut in its centre.
+    side by side. All frames of a sample are cut alike: between them, nothing but time moves.
 
     Args:
         sampler: which moments.
         size: in pixels.
         mean, std: the encoder's statistics, for frames in 0..1.
+        augmentation: random crop, flip and colours; None is the largest square in the centre, unchanged.
+        field: the video, or one camera of several.
+
+    Raises:
+        MmsslError: a size below 1.
     """
 
     optional = ("meta",)
@@ -48,29 +57,42 @@ class ClipView(View):
         size: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        augmentation: ClipAugmentation | None = None,
         field: str = "video",
     ) -> None:
+        if size < 1:
+            raise MmsslError(f"clip view: size {size}; expected at least 1")
         self.fields = (field,)
         self.sampler = sampler
         self.size = size
         self.mean, self.std = mean, std
-        self._centre = CentreCrop(size, mean, std, resize=size)
+        self.augmentation = augmentation
 
     def read(self, sample: Sample, draws: Draws) -> Shown:
         field = self.fields[0]
-        meta = sample["meta"] if "meta" in sample else {}
+        meta = sample["meta"] if "meta" in sample else {}  # noqa: SIM401 (a sample has no ``get``)
         try:
             with open_video(sample[field]) as video:
                 timeline = Timeline(video.times, video.duration, meta)
                 numbers = timeline.frames_at(self.sampler.moments(timeline, draws))
-                frames = self._cut(video.read(numbers), draws)
+                return Shown(self._cut(video, numbers, draws), video.times[numbers])
         except ValueError as error:
             raise Unreadable(field, str(error)) from error
-        return Shown(frames, video.times[numbers])
 
-    def _cut(self, frames: Tensor, draws: Draws) -> Tensor:
-        """(T, 3, H, W) uint8 to (T, 3, size, size) uint8."""
-        return self._centre.prepare(list(frames), draws)
+    def _cut(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> Tensor:
+        """(T, 3, size, size) uint8: these frames of the video, all of them cut out alike."""
+        if self.augmentation is None:
+            side = min(video.height, video.width)
+            box = np.array([[(video.height - side) // 2, (video.width - side) // 2, side, side]])
+            flip = np.zeros(1, dtype=np.bool_)
+        else:
+            sizes = np.array([[video.height, video.width]])
+            box = draw_crops(draws, sizes, self.augmentation.scale, self.augmentation.ratio)
+            flip = draw_flips(draws, self.augmentation.flip)
+        frames = list(video.read(numbers))
+        boxes, flips = np.repeat(box[None], len(frames), axis=0), np.repeat(flip[None], len(frames), axis=0)
+        kernel: Kernel = "bicubic" if self.augmentation is None else "bilinear"
+        return crop_resize(frames, boxes, self.size, flips, kernel)[:, 0]
 
     def prepare(self, items: Sequence[Shown], draws: Draws) -> dict[str, Tensor]:
         return {
@@ -79,4 +101,9 @@ class ClipView(View):
         }
 
     def finish(self, x: Any, draws: Draws) -> dict[str, Tensor]:
-        return {"frames": normalise(x["frames"], self.mean, self.std), "times": x["times"]}
+        if self.augmentation is None:
+            return {"frames": normalise(x["frames"], self.mean, self.std), "times": x["times"]}
+        return {
+            "frames": self.augmentation.changed(x["frames"], draws, self.mean, self.std),
+            "times": x["times"],
+        }

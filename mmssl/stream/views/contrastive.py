@@ -5,7 +5,7 @@ MoCo v3 (Chen et al., ICCV 2021) differ only in the numbers; the classmethods be
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -143,37 +143,25 @@ class ContrastiveViews(View):
     def finish(self, x: Tensor, draws: Draws) -> Tensor:
         """(B, V, 3, size, size) uint8 → float32 on the same device: colour, blur, solarisation."""
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        rows = max(1, _IN_CACHE // (3 * self.size**2)) if x.device.type == "cpu" else len(x)
         for v, augmentation in enumerate(self.augmentations):
-            look = _Look.draw(draws.view(v), augmentation)
-            kernel = max(3, int(augmentation.blur_kernel * self.size) // 2 * 2 + 1)
-            for start in range(0, len(x), rows):
-                part = slice(start, start + rows)
-                out[part, v] = self._finish(x[part, v], look.rows(part), kernel)
+            look = Look.draw(draws.view(v), augmentation)
+            look.apply(x[:, v], self.mean, self.std, out[:, v])
         return out
-
-    def _finish(self, x: Tensor, look: "_Look", kernel: int) -> Tensor:
-        y = colour_normalise(x, look.colour, self.mean, self.std)
-        if look.blurred.any():
-            rows = torch.from_numpy(np.flatnonzero(look.blurred)).to(x.device)
-            y[rows] = gaussian_blur(y[rows], look.sigma[look.blurred], kernel)
-        if look.solarised.any():
-            rows = torch.from_numpy(np.flatnonzero(look.solarised)).to(x.device)
-            y[rows] = solarise(y[rows], self.mean, self.std)
-        return y
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is drawn for the photometric part of one view of B samples."""
+class Look:
+    """What is drawn for the photometric part of N images."""
 
     colour: Colour
     blurred: NDArray[np.bool_]
     sigma: NDArray[np.float64]
     solarised: NDArray[np.bool_]
+    blur_kernel: float
+    """Width of the blur's kernel as a share of the images' size."""
 
     @classmethod
-    def draw(cls, draws: Draws, augmentation: ContrastiveAugmentation) -> "_Look":
+    def draw(cls, draws: Draws, augmentation: ContrastiveAugmentation) -> "Look":
         unit = draws.uniform("look", 9).astype(np.float64).T
         low, high = augmentation.blur_sigma
         colour = colour_jitter(
@@ -188,10 +176,41 @@ class _Look:
             blurred=unit[6] < augmentation.blur,
             sigma=low + (high - low) * unit[7],
             solarised=unit[8] < augmentation.solarise,
+            blur_kernel=augmentation.blur_kernel,
         )
 
-    def rows(self, part: slice) -> "_Look":
-        return _Look(self.colour.rows(part), self.blurred[part], self.sigma[part], self.solarised[part])
+    def rows(self, part: slice | NDArray[np.int64]) -> "Look":
+        """Those of some of the images, in the order of the indices, with repetitions."""
+        return replace(
+            self,
+            colour=self.colour.rows(part),
+            blurred=self.blurred[part],
+            sigma=self.sigma[part],
+            solarised=self.solarised[part],
+        )
+
+    def apply(
+        self, x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], out: Tensor
+    ) -> None:
+        """(N, 3, size, size) uint8 → ``out``, float32 on the same device, normalised."""
+        size = x.shape[-1]
+        kernel = max(3, int(self.blur_kernel * size) // 2 * 2 + 1)
+        step = max(1, _IN_CACHE // (3 * size**2)) if x.device.type == "cpu" else len(x)
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            out[part] = self.rows(part)._applied(x[part], mean, std, kernel)
+
+    def _applied(
+        self, x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], kernel: int
+    ) -> Tensor:
+        y = colour_normalise(x, self.colour, mean, std)
+        if self.blurred.any():
+            rows = torch.from_numpy(np.flatnonzero(self.blurred)).to(x.device)
+            y[rows] = gaussian_blur(y[rows], self.sigma[self.blurred], kernel)
+        if self.solarised.any():
+            rows = torch.from_numpy(np.flatnonzero(self.solarised)).to(x.device)
+            y[rows] = solarise(y[rows], mean, std)
+        return y
 
 
 def _factor(width: float, unit: NDArray[np.float64]) -> NDArray[np.float64]:

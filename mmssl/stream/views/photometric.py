@@ -34,7 +34,7 @@ class Colour:
     mean: Floats
     """(N, 3), u."""
 
-    def rows(self, part: slice) -> "Colour":
+    def rows(self, part: slice | NDArray[np.int64]) -> "Colour":
         return Colour(self.matrix[part], self.mean[part])
 
     def chosen(self, jitter: NDArray[np.bool_], grey: NDArray[np.bool_]) -> "Colour":
