@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmssl.config import Config
 
@@ -32,6 +32,12 @@ class Score:
     """What guessing scores."""
     ceiling: float | None = None
     """What a perfect answer scores, where that is not obvious."""
+    better: Literal["higher", "lower"] = "higher"
+    """Errors are better lower."""
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval of the value; the protocol says over what was resampled."""
+    headline: bool = True
+    """May stand in the report's table of results: the first such metric of an evaluation does."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

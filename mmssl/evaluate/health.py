@@ -38,20 +38,22 @@ class Health(Evaluation):
             Score(
                 "health/rankme", "rank", rankme(x), "dimensions",
                 f"exp of the entropy of normalised singular values; {about}", 1.0, most,
+                headline=False,
             ),
             Score(
                 "health/effective_rank", "rank", effective_rank(x), "dimensions",
                 f"exp of the entropy of normalised covariance eigenvalues; {about}", 1.0, most,
+                headline=False,
             ),
             Score(
                 "health/spread", "std × √d", spread(x), "",
                 f"mean std of a dimension of unit features, × √d; 0 = collapsed, 1 = isotropic; {about}",
-                0.0, 1.0,
+                0.0, 1.0, headline=False,
             ),
             Score(
                 "health/uniformity", "log potential", uniformity(spaced(x, 2048)), "",
                 f"log mean exp(-2 ‖a − b‖²) over pairs of unit features; lower is more uniform; {about}",
-                0.0, -4.0,
+                0.0, -4.0, better="lower", headline=False,
             ),
         ]  # fmt: skip
 

@@ -40,6 +40,8 @@ class Stage:
     map: EmbeddingMap | None = None
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Name to PNG."""
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name to lines: title, x_label, y_label, x, series, chance, protocol."""
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     manifest: Manifest | None = None
 
@@ -102,6 +104,7 @@ def _stage(folder: Path) -> Stage:
         scores=content["scores"],
         map=_map(folder),
         pictures={path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.png"))},
+        figures={path.stem: _figure(path) for path in sorted(folder.glob("figures/*.json"))},
         quarantined=_lines(folder / "quarantine.jsonl"),
         manifest=load_manifest(folder) if (folder / FILE_NAME).is_file() else None,
     )
@@ -116,6 +119,14 @@ def _map(folder: Path) -> EmbeddingMap | None:
     if not sheet.is_file():
         raise MmsslError(f"{sheet}: no such file; expected the thumbnails of {path.name}")
     return EmbeddingMap(points, sheet.read_bytes())
+
+
+def _figure(path: Path) -> dict[str, Any]:
+    figure = read_json(path, "a figure that an evaluation left")
+    wanted = {"title", "x_label", "y_label", "x", "series", "chance", "protocol"}
+    if not isinstance(figure, dict) or not wanted <= figure.keys() or not isinstance(figure["series"], dict):
+        raise MmsslError(f"{path}: expected a figure with {', '.join(sorted(wanted))}")
+    return figure
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

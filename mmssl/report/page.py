@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from mmssl.files import write_bytes
 from mmssl.report.collect import Run, Stage, collect
-from mmssl.report.plots import curves, scatter
+from mmssl.report.plots import curves, lines, scatter
 
 FILE_NAME = "report.html"
 
@@ -39,12 +39,17 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(duration=duration, value=value, pretty=pretty, image=image)
+    pages.filters.update(duration=duration, value=value, pretty=pretty, image=image, beside=beside)
     trained = [stage for stage in run.stages if stage.log]
     maps = [(stage, stage.map) for stage in run.stages if stage.map is not None]
     sheets = {_name_of(map_.sheet): image(map_.sheet, "jpeg") for _, map_ in maps}
     data = {
         "curves": {stage.name: curves(stage) for stage in trained},
+        "lines": {
+            f"{stage.name}/{name}": lines(figure)
+            for stage in run.stages
+            for name, figure in stage.figures.items()
+        },
         "maps": [
             {
                 "stage": stage.name,
@@ -64,6 +69,7 @@ def render(run: Run) -> str:
         run=run,
         table=results(run.scores),
         trained=[(stage, throughput(stage)) for stage in trained],
+        plotted=[stage for stage in run.stages if stage.figures],
         pictured=[stage for stage in run.stages if stage.pictures],
         built=[stage for stage in run.stages if stage.manifest is not None],
         quarantine=[(stage, faults(stage)) for stage in trained],
@@ -74,23 +80,43 @@ def render(run: Run) -> str:
 
 
 def results(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """Headline scores: one row a stage, one column an evaluation; ``best`` is each column's highest value."""
-    headline = [score for score in scores if score["metric"] == "accuracy"]
-    headline = headline or scores
-    columns = list(dict.fromkeys(score["evaluation"] for score in headline))
+    """Headline scores: by stage (``rows``) and evaluation (``columns``), whose first headline metric counts.
+
+    ``best`` is a column's best value and ``metrics`` says what its numbers are. ``gain`` is the difference to
+    the untrained network, and ``improved`` whether it goes in the good direction.
+    """
     rows: dict[str, dict[str, dict[str, Any]]] = {}
-    for score in headline:
+    metrics: dict[str, str] = {}
+    heads: dict[tuple[str, str, str], str] = {}
+    for score in scores:
+        asked = (score["stage"], score.get("evaluated_by", ""), score["evaluation"])
+        if not score.get("headline", True) or heads.setdefault(asked, score["metric"]) != score["metric"]:
+            continue
+        lower = "" if _higher(score) else ", lower is better"
+        metrics.setdefault(score["evaluation"], score["metric"] + lower)
         untrained = score.get("untrained")
         gain = None if untrained is None else score["value"] - untrained
+        improved = gain is not None and (gain >= 0 if _higher(score) else gain <= 0)
         row = rows.setdefault(score["stage"], {})
         if score["evaluation"] in row:  # asked twice, on different data: a row for each asker
-            row = rows.setdefault(f"{score['stage']} ({score['evaluated_by']})", {})
-        row[score["evaluation"]] = score | {"gain": gain}
-    best = {
-        column: max(row[column]["value"] for row in rows.values() if column in row) if len(rows) > 1 else None
-        for column in columns
-    }
-    return {"columns": columns, "rows": rows, "best": best}
+            row = rows.setdefault(f"{score['stage']} ({score.get('evaluated_by', 'again')})", {})
+        row[score["evaluation"]] = score | {"gain": gain, "improved": improved}
+    families = list(dict.fromkeys(name.split("/")[0] for name in metrics))
+    columns = sorted(metrics, key=lambda name: families.index(name.split("/")[0]))
+    best = {name: _best(rows, name) for name in columns}
+    return {"columns": columns, "metrics": metrics, "rows": rows, "best": best}
+
+
+def _higher(score: dict[str, Any]) -> bool:
+    return bool(score.get("better", "higher") == "higher")
+
+
+def _best(rows: dict[str, dict[str, dict[str, Any]]], column: str) -> float | None:
+    """The best value of a column; one row has no best."""
+    found = [row[column] for row in rows.values() if column in row]
+    if len(rows) < 2:
+        return None
+    return float((max if _higher(found[0]) else min)(score["value"] for score in found))
 
 
 def throughput(stage: Stage) -> dict[str, Any]:
@@ -133,6 +159,20 @@ def value(number: float | None, unit: str = "") -> str:
         return "–"
     text = f"{number:.1f}" if unit == "%" else f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
     return text.replace("-", "−")
+
+
+def beside(score: dict[str, Any]) -> str:
+    """What a score is to be compared with: its interval, the untrained network, chance."""
+    unit = score["unit"]
+    words = [
+        f"{name} {value(score[name], unit)}"
+        for name in ("untrained", "chance")
+        if score.get(name) is not None
+    ]
+    if score.get("interval"):
+        low, high = score["interval"]
+        words.insert(0, f"95 % in {value(low, unit)} … {value(high, unit)}")
+    return " · ".join(words)
 
 
 def pretty(content: Any) -> str:

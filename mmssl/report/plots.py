@@ -66,6 +66,45 @@ def _curve(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return as_json(go.Figure(line, layout))
 
 
+def lines(figure: dict[str, Any]) -> dict[str, Any]:
+    """Quantities that an evaluation measured along one axis, with a dashed line for chance."""
+    x, series = figure["x"], figure["series"]
+    drawn = go.Figure(
+        layout=go.Layout(
+            title={"text": figure["title"], "x": 0.02, "y": 0.97, "yanchor": "top"},
+            height=300,
+            margin={"l": 56, "r": 12, "t": 36, "b": 44},
+            xaxis={"title": {"text": figure["x_label"], "standoff": 6}, "nticks": 8, "zeroline": False},
+            yaxis={"title": {"text": figure["y_label"], "standoff": 6}, "nticks": 6, "zeroline": False},
+            hovermode="x unified",
+            showlegend=len(series) > 1 or figure["chance"] is not None,
+            legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"},
+            template="none",
+        )
+    )
+    for number, (name, values) in enumerate(series.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        drawn.add_scatter(
+            x=x,
+            y=values,
+            name=name,
+            mode="lines+markers" if len(x) <= 24 else "lines",
+            line={"width": 1.8, "color": colour},
+            marker={"size": 6, "color": colour},
+            hovertemplate="%{y:.4~g}",
+        )
+    if figure["chance"] is not None:
+        drawn.add_scatter(
+            x=x,
+            y=figure["chance"],
+            name="chance",
+            mode="lines",
+            line={"width": 1.5, "color": "#888", "dash": "dash"},
+            hovertemplate="%{y:.4~g}",
+        )
+    return as_json(drawn)
+
+
 def scatter(map_: EmbeddingMap, label: str) -> dict[str, Any]:
     """The embedding map coloured by one label; ``customdata`` is the sample's position in the map."""
     points = map_.points

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmssl.evaluate.figures import Lines, write_lines
+
 
 def png(width, height, seed):
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
@@ -56,7 +58,21 @@ def evaluation(folder, started, of, gain):
         }
         for i, name in enumerate(names) for metric in ("accuracy", "accuracy k=200")
     ]  # fmt: skip
+    scores += [
+        {
+            "stage": of, "evaluation": "alignment/cameras", "metric": metric, "value": 30 - gain, "unit": "%",
+            "untrained": 28.0, "protocol": "nearest neighbours", "chance": 33.3, "better": "lower",
+            "interval": [20.04, 35.0],
+        }
+        for metric in ("alignment error", "video to video_right")
+    ]  # fmt: skip
+    scores.append(scores[0] | {"evaluation": "health/rankme", "metric": "rank", "headline": False})
     (folder / "scores.json").write_text(json.dumps({"scores": scores}))
+    steps = Lines(
+        "Accuracy k steps ahead", "k", "accuracy, %", [1, 2, 3, 4], {of: [60, 40, None, 22]}, [10.0] * 4,
+        "16 candidates <b>",
+    )  # fmt: skip
+    write_lines(folder, "pretext_steps", steps)
     rng = np.random.default_rng(started)
     shape, texture = rng.integers(0, 4, 120), rng.integers(0, 3, 120)
     points = {

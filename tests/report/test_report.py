@@ -11,6 +11,7 @@ from mmssl.errors import MmsslError
 from mmssl.report import write_report
 from mmssl.report.collect import collect
 from mmssl.report.page import duration, inline_json, results, value
+from mmssl.report.plots import lines
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -53,7 +54,11 @@ def test_says_what_was_found(page):
     assert "mmssl run demo simclr.train.passes=4" in text
     assert "74.0 % ▲ 24.0 untrained 50.0 · chance 12.5" in text  # simclr on knn/shape
     assert "44.0 % ▼ 6.0 untrained 50.0" in text  # mae on knn/shape
-    assert "All 12 scores" in text
+    assert "All 18 scores" in text
+    assert "22.0 % ▼ 6.0 95 % in 20.0 … 35.0 · untrained 28.0 · chance 33.3" in text  # simclr's error fell
+    assert "32.0 % ▲ 4.0 95 % in 20.0" in text  # mae's error grew
+    assert "alignment · cameras alignment error, lower is better" in text
+    assert "16 candidates &lt;b&gt;" in html
     assert "1 unreadable samples replaced (1 × image: truncated)" in text
     assert "miniworld val 400 1 3.2 MB" in text
     assert "made from simclr" in text
@@ -95,6 +100,27 @@ def test_scores_without_untrained_or_chance():
     ]
 
 
+def test_errors_are_best_where_lowest_and_descriptions_are_no_headlines(run_folder):
+    table = results(collect(run_folder).scores)
+    assert table["columns"] == ["knn/shape", "knn/texture", "linear/shape", "alignment/cameras"]
+    assert table["best"]["alignment/cameras"] == 22.0
+    assert table["best"]["knn/shape"] == 74.0
+    assert table["rows"]["simclr"]["alignment/cameras"]["improved"] is True
+    assert table["rows"]["mae"]["alignment/cameras"]["improved"] is False
+    assert table["rows"]["mae"]["knn/shape"]["improved"] is False
+    assert table["rows"]["simclr"]["alignment/cameras"]["metric"] == "alignment error"
+
+
+def test_every_figure_is_drawn_with_its_chance_line(run_folder):
+    steps = collect(run_folder).stages[3].figures["pretext_steps"]
+    drawn = lines(steps)
+    assert [line["name"] for line in drawn["data"]] == ["simclr", "chance"]
+    assert list(drawn["data"][0]["y"]) == [60, 40, None, 22]
+    assert drawn["data"][1]["line"]["dash"] == "dash"
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "k"
+    assert len(lines(steps | {"chance": None})["data"]) == 1
+
+
 def test_bad_input(run_folder, tmp_path):
     with pytest.raises(MmsslError, match="nowhere: no such folder"):
         write_report(tmp_path / "nowhere")
@@ -102,6 +128,10 @@ def test_bad_input(run_folder, tmp_path):
     with pytest.raises(MmsslError, match=r"scores\.json: scores: expected a list"):
         write_report(run_folder)
     (run_folder / "simclr_scores" / "scores.json").unlink()
+    (run_folder / "simclr_scores" / "figures" / "broken.json").write_text('{"title": "no lines"}')
+    with pytest.raises(MmsslError, match=r"broken\.json: expected a figure with chance, protocol, series"):
+        write_report(run_folder)
+    (run_folder / "simclr_scores" / "figures" / "broken.json").unlink()
     (run_folder / "simclr" / "log.jsonl").write_text('nonsense\n{"step": 1}\n')
     with pytest.raises(MmsslError, match=r"log\.jsonl: line 1: expected one JSON object"):
         write_report(run_folder)
@@ -152,8 +182,9 @@ needs_browser = pytest.mark.skipif(
 @needs_browser
 def test_browser_draws_every_plot_without_complaint(page, browse):
     drawn = browse(page)
-    assert drawn.count('class="main-svg"') >= 17  # eight curves for each of two stages, and the map
+    assert drawn.count('class="main-svg"') >= 19  # eight curves for two stages, two figures, the map
     assert drawn.count('class="point plotly-customdata"') == 120  # every sample of the map
+    assert drawn.count("stroke-dasharray: 9px") >= 2  # chance lines
     assert 'aria-pressed="true">simclr_scores</button>' in drawn
     assert "t-SNE of 120 of val (400)" in drawn
 
