@@ -15,6 +15,7 @@ from mmssl import distributed
 from mmssl.engine.config import TrainConfig
 from mmssl.errors import MmsslError
 from mmssl.methods.base import Method
+from mmssl.models.layout import channels_last
 
 Precision = Literal["fp32", "bf16"]
 
@@ -76,8 +77,8 @@ def prepare(method: Method, config: TrainConfig, device: torch.device) -> nn.Mod
             f"{config.accumulate} micro-batches; expected a multiple of {world * config.accumulate}"
         )
     method.to(device)
-    if sum(isinstance(module, nn.Conv2d) for module in method.modules()) > 1:
-        method.to(memory_format=torch.channels_last)
+    if sum(isinstance(module, nn.Conv2d | nn.Conv3d) for module in method.modules()) > 1:
+        channels_last(method)
     method.train()
     if config.compile:
         method.compile()

@@ -57,7 +57,7 @@ class GlobalBatchNorm(nn.SyncBatchNorm):
         return y.to(x.dtype)
 
 
-_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d)
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def globalise(module: nn.Module) -> None:
@@ -67,7 +67,7 @@ def globalise(module: nn.Module) -> None:
         MmsslError: the backbone fuses BatchNorm with an activation, which cannot be replaced.
     """
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and type(child) in _PLAIN:
+        if isinstance(child, _PLAIN) and type(child) in _PLAIN:
             norm = GlobalBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )

@@ -7,9 +7,10 @@ from pydantic import Field
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.frames import Frames, FramesConfig, averaging
 from mmssl.models.clip.recurrent import Recurrent, RecurrentConfig
+from mmssl.models.clip.video_net import VideoNet, VideoNetConfig
 from mmssl.models.weights import load_state, read_tensors, weights_path
 
-ClipConfig = Annotated[FramesConfig | RecurrentConfig, Field(discriminator="kind")]
+ClipConfig = Annotated[FramesConfig | VideoNetConfig | RecurrentConfig, Field(discriminator="kind")]
 """The configuration of any clip encoder, as the type of a field."""
 
 __all__ = [
@@ -29,7 +30,8 @@ def build_clip_encoder(config: ClipEncoderConfig) -> ClipEncoder:
     """
     encoder = _build(config)
     if config.weights is not None:
-        load_state(encoder, read_tensors(config.weights), weights_path(config.weights), config.kind)
+        state = encoder.own_names(read_tensors(config.weights))
+        load_state(encoder, state, weights_path(config.weights), config.kind)
     return encoder
 
 
@@ -37,6 +39,8 @@ def _build(config: ClipEncoderConfig) -> ClipEncoder:
     match config:
         case FramesConfig():
             return Frames(config)
+        case VideoNetConfig():
+            return VideoNet(config)
         case RecurrentConfig():
             return Recurrent(config, build_clip_encoder(config.block))
     raise TypeError(f"no clip encoder for {type(config).__name__}")

@@ -1,6 +1,7 @@
 """What every clip encoder promises; what a clip is to it (frames, stride, size) comes with it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -31,6 +32,14 @@ class ClipEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, clips: Tensor) -> Tensor: ...
+
+    def tokens(self, clips: Tensor) -> Tensor:
+        """(B, n, d): what an attentive probe looks at, in the order of time; here the one pooled feature."""
+        return self(clips)[:, None]
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict from a file under this module's names; here they are the same."""
+        return dict(state)
 
     @property
     def seconds(self) -> float:

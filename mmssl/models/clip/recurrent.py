@@ -1,12 +1,13 @@
 """Blocks of a clip, each encoded by itself, summed up by a GRU: CPC's g_enc and g_ar (Oord et al., 2018)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.frames import FramesConfig
+from mmssl.models.clip.video_net import VideoNetConfig
 
 
 class RecurrentConfig(ClipEncoderConfig):
@@ -15,7 +16,7 @@ class RecurrentConfig(ClipEncoderConfig):
     kind: Literal["recurrent"] = "recurrent"
     blocks: PositiveInt = 8
     """N non-overlapping blocks follow each other without a gap."""
-    block: FramesConfig = FramesConfig()
+    block: Annotated[FramesConfig | VideoNetConfig, Field(discriminator="kind")] = FramesConfig()
     """g_enc; its own frames and stride make a block."""
     context: PositiveInt = 256
     """Width of the GRU, whose state starts at zero."""
@@ -50,5 +51,9 @@ class Recurrent(ClipEncoder):
         """c (B, N, context); c_t has seen z_1 … z_t and nothing later."""
         return self.g_ar(z)[0]
 
+    def tokens(self, clips: Tensor) -> Tensor:
+        """(B, N, context): all contexts."""
+        return self.contexts(self.encode(clips))
+
     def forward(self, clips: Tensor) -> Tensor:
-        return self.contexts(self.encode(clips))[:, -1]
+        return self.tokens(clips)[:, -1]
