@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tiny_shards import Recipe, picture
+from tiny_shards import MINIWORLD_FIELDS, Recipe, picture
 from typer.testing import CliRunner
 
 from mmssl.cli.shards import app
@@ -118,22 +118,10 @@ def test_the_script_builds(recipe_file: Path, tmp_path: Path) -> None:
 
 
 def test_sheets_of_every_modality(tmp_path: Path) -> None:
-    fields = [
-        "image",
-        "image_right",
-        "depth",
-        "normals",
-        "segmentation",
-        "flow",
-        "boxes",
-        "caption",
-        "label",
-        "meta",
-    ]
     source = {
         "kind": "miniworld",
         "clips": {"train": 2},
-        "fields": fields,
+        "fields": MINIWORLD_FIELDS,
         "world": {"size": 64, "frames": 5},
     }
     build_shards(parse_recipe({"name": "x", "source": source}, "x"), tmp_path / "out")

@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tiny_shards import Build, picture, put
+from tiny_shards import MINIWORLD_FIELDS, Build, picture, put
 
 from mmssl.errors import MmsslError
 from mmssl.shards import encode
@@ -191,21 +191,13 @@ def test_miniworld(build: Build) -> None:
     from mmssl.miniworld import MiniworldConfig, clip
     from mmssl.stream.decode import decode
 
-    fields = [
-        "image",
-        "image_right",
-        "depth",
-        "normals",
-        "segmentation",
-        "flow",
-        "boxes",
-        "caption",
-        "label",
-        "meta",
-    ]
     world = {"size": 32, "frames": 5}
     _, splits = build(
-        kind="miniworld", clips={"train": 2, "val": 1}, frames_per_clip=2, fields=fields, world=world
+        kind="miniworld",
+        clips={"train": 2, "val": 1},
+        frames_per_clip=2,
+        fields=MINIWORLD_FIELDS,
+        world=world,
     )
     assert sorted(splits["train"]) == ["000000-000", "000000-002", "000001-000", "000001-002"]
     truth = clip("train", 1, MiniworldConfig(size=32, frames=5))

@@ -21,6 +21,12 @@ def picture(seed: int, size: tuple[int, int] = (24, 18), kind: str = "JPEG") -> 
     return buffer.getvalue()
 
 
+MINIWORLD_FIELDS = [
+    "image", "image_right", "depth", "normals", "segmentation", "flow", "boxes", "caption", "label", "meta",
+]  # fmt: skip
+"""Every field that a frame of the miniworld can be stored with."""
+
+
 Recipe = Callable[..., ShardRecipe]
 
 
