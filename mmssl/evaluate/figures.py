@@ -30,11 +30,16 @@ class Lines:
     """(n,) what guessing would give: a dashed line."""
     protocol: str = ""
     """One line that stands below the figure."""
+    untrained: Sequence[tuple[str, str]] = ()
+    """(evaluation, metric) of the score behind each of the n points, or nothing: the report draws what the
+    untrained network scored there."""
 
     def __post_init__(self) -> None:
         lengths = {name: len(values) for name, values in self.series.items()}
         if self.chance is not None:
             lengths["chance"] = len(self.chance)
+        if self.untrained:
+            lengths["untrained"] = len(self.untrained)
         if not self.series or any(length != len(self.x) for length in lengths.values()):
             raise ValueError(
                 f"figure {self.title!r}: expected series of {len(self.x)} points, found {lengths}"

@@ -41,7 +41,7 @@ class Stage:
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Name to PNG."""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to lines: title, x_label, y_label, x, series, chance, protocol."""
+    """Name to lines: title, x_label, y_label, x, series, chance, untrained, protocol."""
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     manifest: Manifest | None = None
 
@@ -104,7 +104,9 @@ def _stage(folder: Path) -> Stage:
         scores=content["scores"],
         map=_map(folder),
         pictures={path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.png"))},
-        figures={path.stem: _figure(path) for path in sorted(folder.glob("figures/*.json"))},
+        figures={
+            path.stem: _figure(path, content["scores"]) for path in sorted(folder.glob("figures/*.json"))
+        },
         quarantined=_lines(folder / "quarantine.jsonl"),
         manifest=load_manifest(folder) if (folder / FILE_NAME).is_file() else None,
     )
@@ -121,12 +123,16 @@ def _map(folder: Path) -> EmbeddingMap | None:
     return EmbeddingMap(points, sheet.read_bytes())
 
 
-def _figure(path: Path) -> dict[str, Any]:
+def _figure(path: Path, scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """``untrained`` names scores in the file; here it becomes the values that stand beside them."""
     figure = read_json(path, "a figure that an evaluation left")
-    wanted = {"title", "x_label", "y_label", "x", "series", "chance", "protocol"}
+    wanted = {"title", "x_label", "y_label", "x", "series", "chance", "untrained", "protocol"}
     if not isinstance(figure, dict) or not wanted <= figure.keys() or not isinstance(figure["series"], dict):
         raise MmsslError(f"{path}: expected a figure with {', '.join(sorted(wanted))}")
-    return figure
+    values = {(score["evaluation"], score["metric"]): score.get("untrained") for score in scores}
+    untrained = [values.get((evaluation, metric)) for evaluation, metric in figure["untrained"]]
+    known = any(value is not None for value in untrained)
+    return figure | {"untrained": untrained if known else None}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def _curve(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def lines(figure: dict[str, Any]) -> dict[str, Any]:
-    """Quantities that an evaluation measured along one axis, with a dashed line for chance."""
+    """Quantities that an evaluation measured along one axis, dotted the untrained network, dashed chance."""
     x, series = figure["x"], figure["series"]
     drawn = go.Figure(
         layout=go.Layout(
@@ -77,7 +77,7 @@ def lines(figure: dict[str, Any]) -> dict[str, Any]:
             xaxis={"title": {"text": figure["x_label"], "standoff": 6}, "nticks": 8, "zeroline": False},
             yaxis={"title": {"text": figure["y_label"], "standoff": 6}, "nticks": 6, "zeroline": False},
             hovermode="x unified",
-            showlegend=len(series) > 1 or figure["chance"] is not None,
+            showlegend=True,
             legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"},
             template="none",
         )
@@ -93,15 +93,18 @@ def lines(figure: dict[str, Any]) -> dict[str, Any]:
             marker={"size": 6, "color": colour},
             hovertemplate="%{y:.4~g}",
         )
-    if figure["chance"] is not None:
-        drawn.add_scatter(
-            x=x,
-            y=figure["chance"],
-            name="chance",
-            mode="lines",
-            line={"width": 1.5, "color": "#888", "dash": "dash"},
-            hovertemplate="%{y:.4~g}",
-        )
+    for name, dash in (("untrained", "dot"), ("chance", "dash")):
+        if figure[name] is not None:
+            drawn.add_scatter(
+                x=x,
+                y=figure[name],
+                name=name,
+                mode="lines",
+                line={"width": 1.5, "color": "#888", "dash": dash},
+                hovertemplate="%{y:.4~g}",
+            )
+    if len(x) <= 12 and all(float(at).is_integer() for at in x):
+        drawn.update_xaxes(tickvals=x)
     return as_json(drawn)
 
 

@@ -11,7 +11,7 @@ def test_written_as_plain_data(tmp_path):
     write_lines(tmp_path, "steps", Lines("t", "k", "%", [1, 2], {"a": [3.0, None]}, [1.0, 1.0], "p"))
     assert json.loads((tmp_path / "figures" / "steps.json").read_text()) == {
         "title": "t", "x_label": "k", "y_label": "%", "x": [1, 2], "series": {"a": [3.0, None]},
-        "chance": [1.0, 1.0], "protocol": "p",
+        "chance": [1.0, 1.0], "protocol": "p", "untrained": [],
     }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def evaluation(folder, started, of, gain):
     (folder / "scores.json").write_text(json.dumps({"scores": scores}))
     steps = Lines(
         "Accuracy k steps ahead", "k", "accuracy, %", [1, 2, 3, 4], {of: [60, 40, None, 22]}, [10.0] * 4,
-        "16 candidates <b>",
+        "16 candidates <b>", [("knn/shape", "accuracy")] * 3 + [("knn/shape", "of another")],
     )  # fmt: skip
     write_lines(folder, "pretext_steps", steps)
     rng = np.random.default_rng(started)

@@ -114,11 +114,13 @@ def test_errors_are_best_where_lowest_and_descriptions_are_no_headlines(run_fold
 def test_every_figure_is_drawn_with_its_chance_line(run_folder):
     steps = collect(run_folder).stages[3].figures["pretext_steps"]
     drawn = lines(steps)
-    assert [line["name"] for line in drawn["data"]] == ["simclr", "chance"]
+    assert [line["name"] for line in drawn["data"]] == ["simclr", "untrained", "chance"]
     assert list(drawn["data"][0]["y"]) == [60, 40, None, 22]
-    assert drawn["data"][1]["line"]["dash"] == "dash"
+    assert list(drawn["data"][1]["y"]) == [50.0, 50.0, 50.0, None]  # from scores.json
+    assert drawn["data"][2]["line"]["dash"] == "dash"
+    assert list(drawn["layout"]["xaxis"]["tickvals"]) == [1, 2, 3, 4]
     assert drawn["layout"]["xaxis"]["title"]["text"] == "k"
-    assert len(lines(steps | {"chance": None})["data"]) == 1
+    assert len(lines(steps | {"chance": None, "untrained": None})["data"]) == 1
 
 
 def test_bad_input(run_folder, tmp_path):
@@ -129,7 +131,9 @@ def test_bad_input(run_folder, tmp_path):
         write_report(run_folder)
     (run_folder / "simclr_scores" / "scores.json").unlink()
     (run_folder / "simclr_scores" / "figures" / "broken.json").write_text('{"title": "no lines"}')
-    with pytest.raises(MmsslError, match=r"broken\.json: expected a figure with chance, protocol, series"):
+    with pytest.raises(
+        MmsslError, match=r"broken\.json: expected a figure with chance, protocol, series, title, untrained"
+    ):
         write_report(run_folder)
     (run_folder / "simclr_scores" / "figures" / "broken.json").unlink()
     (run_folder / "simclr" / "log.jsonl").write_text('nonsense\n{"step": 1}\n')
