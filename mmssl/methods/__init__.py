@@ -12,6 +12,8 @@ from mmssl.methods.image.mae import MAE
 from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
+from mmssl.methods.temporal.tcn import TCN
+from mmssl.methods.temporal.cpc import CPC
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -19,6 +21,8 @@ METHODS: dict[str, type[Method]] = {
     "moco_v2": MoCoV2,
     "moco_v3": MoCoV3,
     "mae": MAE,
+    "tcn": TCN,
+    "cpc": CPC,
 }
 
 

@@ -33,3 +33,8 @@ def mlp(
     if last_norm != "none":
         layers.append(nn.BatchNorm1d(widths[-1], affine=last_norm == "affine"))
     return nn.Sequential(*layers)
+
+
+def step_predictors(context: int, dim: int, steps: int) -> nn.ModuleList:
+    """CPC's W_1 … W_K: for every number of steps ahead a linear map of its own, without bias."""
+    return nn.ModuleList(nn.Linear(context, dim, bias=False) for _ in range(steps))

@@ -1,15 +1,16 @@
-"""What holds for every method: the table, state, gradients, exact restoration, clear refusals."""
+"""What holds for every method of images: the table, state, gradients, exact restoration, clear refusals."""
 
 import copy
 from collections.abc import Callable
 
 import pytest
 import torch
+from tiny_methods import TINY
 from torch import Tensor
 
 from mmssl.config import read_yaml
 from mmssl.errors import MmsslError
-from mmssl.methods import METHODS, DataInfo, Method, build_method, parse_method
+from mmssl.methods import DataInfo, Method, build_method, parse_method
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.contrastive import ContrastiveAugmentation
 
@@ -29,7 +30,7 @@ def step(method: Method, batch: Batch, progress: float = 0.5) -> float:
     return float(loss.total.detach())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TINY)
 def test_every_trained_parameter_gets_a_gradient(
     name: str, make: Make, view: View, noise_images: Tensor
 ) -> None:
@@ -45,7 +46,7 @@ def test_every_trained_parameter_gets_a_gradient(
     assert loss.embedding.shape[1] == method.encoders()["image"].dim
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TINY)
 def test_a_restored_method_goes_on_bit_for_bit(
     name: str, make: Make, view: View, noise_images: Tensor
 ) -> None:
@@ -60,7 +61,7 @@ def test_a_restored_method_goes_on_bit_for_bit(
         assert torch.equal(value, two.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TINY)
 def test_no_tensor_is_stored_twice(name: str, make: Make) -> None:
     pointers = [value.data_ptr() for value in make(name).state_dict().values() if value.numel()]
     assert len(pointers) == len(set(pointers))
