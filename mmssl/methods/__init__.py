@@ -12,8 +12,9 @@ from mmssl.methods.image.mae import MAE
 from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
-from mmssl.methods.temporal.tcn import TCN
 from mmssl.methods.temporal.cpc import CPC
+from mmssl.methods.temporal.order import Order
+from mmssl.methods.temporal.tcn import TCN
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
     "mae": MAE,
     "tcn": TCN,
     "cpc": CPC,
+    "order": Order,
 }
 
 
