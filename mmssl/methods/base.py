@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -53,9 +53,13 @@ class Answers:
     chance: float | None = None
     """Mean that guessing would reach, on the scale of ``values``."""
     curve: str = ""
-    """Questions that differ in one number only (steps ahead …) share a name, and become a curve in the report."""
+    """Questions that differ in one number only share a name, and become a curve in the report."""
     at: float | None = None
     """That number."""
+    axis: str = "steps ahead"
+    """What that number counts."""
+    better: Literal["higher", "lower"] = "higher"
+    """Errors are better lower."""
 
 
 class Method(nn.Module, ABC):

@@ -1,7 +1,9 @@
 """What a method sees: named tensors of equal first dimension."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,13 +44,34 @@ class Batch(dict[str, Any]):
         if len(self) % count:
             raise ValueError(f"{len(self)} samples do not divide into {count} micro-batches")
         rows = len(self) // count
-        chunks = []
-        for number in range(count):
-            part = slice(number * rows, (number + 1) * rows)
-            own = {name: _cut(value, part) for name, value in self.items() if name != "_faults"}
-            chunks.append(Batch(own))
+        chunks = [self.rows(slice(number * rows, (number + 1) * rows)) for number in range(count)]
         chunks[0]["_faults"] = self.faults
         return chunks
+
+    def rows(self, part: slice) -> "Batch":
+        """Some of the samples; without the faults, which belong to none of them."""
+        return Batch({name: _cut(value, part) for name, value in self.items() if name != "_faults"})
+
+    @staticmethod
+    def join(batches: "Sequence[Batch]") -> "Batch":
+        """One batch of all the samples, with all the faults; every batch must have the same entries."""
+        names = [name for name in batches[0] if name != "_faults"]
+        joined = Batch({name: _join([batch[name] for batch in batches]) for name in names})
+        joined["_faults"] = [fault for batch in batches for fault in batch.faults]
+        return joined
+
+
+def _join(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, np.ndarray):
+        return np.concatenate(values)
+    if isinstance(first, dict):
+        return {name: _join([value[name] for value in values]) for name in first}
+    if isinstance(first, tuple):
+        return tuple(_join(list(parts)) for parts in zip(*values, strict=True))
+    return [item for value in values for item in value]
 
 
 def _cut(value: Any, part: slice) -> Any:
