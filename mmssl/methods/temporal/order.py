@@ -147,17 +147,14 @@ class Order(Method):
                     "verification": Answers(
                         right.flatten(), f"{asked}; always answering 'shuffled' scores 75 %", chance=0.75
                     ),
-                    "verification, balanced": Answers(
+                    "verification_balanced": Answers(
                         balanced, f"{asked}; mean of the accuracies on the two", chance=0.5
                     ),
                 }
             case "sort":
-                name, asked = (
-                    "sorting",
-                    f"{self.units} frames of each video, an order and its reverse one class",
-                )
+                name, asked = "sorting", "4 frames of each video, an order and its reverse are one class"
             case "clips":
-                name, asked = "clip order", "3 clips of each video"
+                name, asked = "clip_order", "3 clips of each video"
             case "arrow":
-                name, asked = "arrow of time", "one clip of each video, forwards or backwards"
+                name, asked = "arrow_of_time", "one clip of each video, forwards or backwards"
         return {name: Answers(right.flatten(), f"{asked}; {classes} classes", chance=1 / classes)}
