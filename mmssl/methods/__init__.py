@@ -13,8 +13,10 @@ from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
 from mmssl.methods.temporal.cpc import CPC
+from mmssl.methods.temporal.dpc import DPC
 from mmssl.methods.temporal.order import Order
 from mmssl.methods.temporal.tcn import TCN
+from mmssl.methods.temporal.video_mae import VideoMAE
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -24,7 +26,9 @@ METHODS: dict[str, type[Method]] = {
     "mae": MAE,
     "tcn": TCN,
     "cpc": CPC,
+    "dpc": DPC,
     "order": Order,
+    "video_mae": VideoMAE,
 }
 
 
