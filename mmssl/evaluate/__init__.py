@@ -11,13 +11,17 @@ from mmssl.evaluate.embedding_map import EmbeddingMap
 from mmssl.evaluate.health import Health
 from mmssl.evaluate.knn import KNN
 from mmssl.evaluate.linear import Linear
+from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.subject import Features, Subject, untrained
+from mmssl.evaluate.video_retrieval import Retrieval
 
 EVALUATIONS: dict[str, type[Evaluation]] = {
     "knn": KNN,
     "linear": Linear,
     "map": EmbeddingMap,
     "health": Health,
+    "pretext": Pretext,
+    "retrieval": Retrieval,
 }
 
 __all__ = [

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import nll_loss
 
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
-from mmssl.evaluate.classify import tasks
+from mmssl.evaluate.classify import Answered, Pair, tasks, within_pairs
 
 if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
@@ -41,6 +41,8 @@ class LinearConfig(EvaluationConfig):
     """Share of the fitted split that is held out, class by class, to choose from the grid."""
     labels: tuple[str, ...] = ()
     """Label names to classify by; empty = every label that both splits have."""
+    pairs: tuple[Pair, ...] = ()
+    """Pairs of class names that are also decided by themselves: ``[[left, right]]``."""
 
 
 class Linear(Evaluation):
@@ -50,17 +52,22 @@ class Linear(Evaluation):
 
     def run(self, subject: "Subject") -> list[Score]:
         config = self.config
-        scores = []
+        answers = []
         for task in tasks(subject, config.encoder, config.labels):
             probe = fit(task.x, task.y, task.classes, config, subject.seed)
-            protocol = (
-                f"linear probe, standardised features, SGD {config.epochs} epochs, "
-                f"batch {config.batch_size}; {len(config.lr)} learning rates × {len(config.l2)} L2 penalties "
-                f"at once, chosen lr={probe.lr:g}, l2={probe.l2:g} at {100 * probe.validation:.1f} % on "
-                f"{probe.held_out} held out of the gallery; queries scored once"
-            )
-            scores.append(task.score("linear", probe.predict(task.queries), protocol))
-        return scores
+            answers.append(Answered(task, probe.logits(task.queries), protocol(config, probe)))
+        scores = [answered.score("linear") for answered in answers]
+        return scores + within_pairs("linear", answers, config.pairs, subject.classes)
+
+
+def protocol(config: LinearConfig, probe: "Probe") -> str:
+    """How the probe was fitted and chosen."""
+    return (
+        f"linear probe, standardised features, SGD {config.epochs} epochs, "
+        f"batch {config.batch_size}; {len(config.lr)} learning rates × {len(config.l2)} L2 penalties "
+        f"at once, chosen lr={probe.lr:g}, l2={probe.l2:g} at {100 * probe.validation:.1f} % on "
+        f"{probe.held_out} held out of the gallery; queries scored once"
+    )
 
 
 @dataclass(frozen=True)
@@ -78,35 +85,43 @@ class Probe:
     """Its accuracy on the held-out part, 0..1."""
     held_out: int
 
+    def logits(self, x: Tensor) -> Tensor:
+        """(…, C) of rows (…, d)."""
+        return ((x - self.mean) / self.scale) @ self.weight + self.bias
+
     def predict(self, x: Tensor) -> Tensor:
         """Class of each row of ``x`` (N, d)."""
-        return (((x - self.mean) / self.scale) @ self.weight + self.bias).argmax(dim=1)
+        return self.logits(x).argmax(dim=1)
 
 
 def fit(x: Tensor, y: Tensor, classes: int, config: LinearConfig, seed: int = 0) -> Probe:
-    """Train the grid on ``x`` (N, d) float32 and ``y`` (N,) int64; choose by held-out accuracy.
+    """Train the grid on ``x`` (N, d) or (N, V, d) float32 and ``y`` (N,) int64; choose by held-out accuracy.
 
-    Of equally accurate members the one with the smaller held-out cross-entropy is taken.
+    The V views of a sample are trained on as rows of their own; held out they are together, and are answered
+    by the mean of their probabilities. Of equally accurate members the one with the smaller held-out
+    cross-entropy is taken.
 
     Raises:
         MmsslError: too few samples to hold any out.
     """
+    x = x[:, None] if x.ndim == 2 else x
     generator = torch.Generator().manual_seed(seed)
     train, held_out = hold_out(y.cpu(), config.validation, generator)
-    mean, scale = x[train].mean(0), x[train].std(0, correction=0).clamp_min(1e-6)
-    z = (x - mean) / scale
+    rows, labels = x[train].flatten(0, 1), y[train].repeat_interleave(x.shape[1])
+    mean, scale = rows.mean(0), rows.std(0, correction=0).clamp_min(1e-6)
     lr, l2 = (
         grid.flatten()
         for grid in torch.meshgrid(x.new_tensor(config.lr), x.new_tensor(config.l2), indexing="ij")
     )
     weight, bias = train_grid(
-        z[train], y[train], classes, lr, l2, config.epochs, config.batch_size, generator
+        (rows - mean) / scale, labels, classes, lr, l2, config.epochs, config.batch_size, generator
     )
 
-    logits = torch.einsum("nd,gdc->gnc", z[held_out], weight) + bias[:, None]
-    right = (logits.argmax(2) == y[held_out]).float().mean(1)
-    loss = torch.stack([cross_entropy(member, y[held_out]) for member in logits])
-    best = min(range(len(lr)), key=lambda g: (-right[g].item(), loss[g].item()))
+    z = (x[held_out] - mean) / scale
+    answers = [log_mean(z @ w + b) for w, b in zip(weight, bias, strict=True)]
+    right = [float((answer.argmax(1) == y[held_out]).float().mean()) for answer in answers]
+    loss = [float(nll_loss(answer, y[held_out])) for answer in answers]
+    best = min(range(len(lr)), key=lambda g: (-right[g], loss[g]))
     return Probe(
         mean,
         scale,
@@ -114,9 +129,14 @@ def fit(x: Tensor, y: Tensor, classes: int, config: LinearConfig, seed: int = 0)
         bias[best],
         lr[best].item(),
         l2[best].item(),
-        right[best].item(),
+        right[best],
         len(held_out),
     )
+
+
+def log_mean(logits: Tensor) -> Tensor:
+    """(N, C) logarithm of the mean over views of the probabilities that logits (N, V, C) stand for."""
+    return logits.float().log_softmax(2).logsumexp(1) - math.log(logits.shape[1])
 
 
 def train_grid(

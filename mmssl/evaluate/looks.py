@@ -1,19 +1,23 @@
 """How an encoder is shown a sample: which crop of an image, which frames of a video, what is averaged."""
 
-from collections.abc import Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmssl.errors import MmsslError
 from mmssl.models.artifact import AnyEncoder
-from mmssl.models.clip import averaging
+from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.spread import Spread, SpreadClips
+from mmssl.stream.sample import Sample
 from mmssl.stream.views.base import View
 from mmssl.stream.views.centre import CentreCrop
 from mmssl.stream.views.clip import ClipView
+from mmssl.stream.views.clip_crops import CropsView
+from mmssl.stream.views.draws import Draws
 
 UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Mean and standard deviation that leave pixels in 0..1, for pictures."""
@@ -26,35 +30,85 @@ class Look:
     encoder: AnyEncoder
     view: View
     words: str
+    views: int = 1
+    """V, the clips of a sample times the crops of each."""
+
+    @property
+    def clip_encoder(self) -> ClipEncoder:
+        """The encoder, of clips.
+
+        Raises:
+            MmsslError: an image encoder that is shown images.
+        """
+        if isinstance(self.encoder, Encoder):
+            raise MmsslError("evaluation: shards: expected videos, found images")
+        return self.encoder
 
     def features(self, seen: Any, device: torch.device) -> Tensor:
-        """(B, dim) float32 of what the view made of B samples; the mean over a video's clips."""
+        """(B, dim) float32 of what the view made of B samples; the mean over a video's clips and crops."""
         if isinstance(self.encoder, Encoder):
             return self.encoder(seen.to(device).contiguous(memory_format=torch.channels_last)).float()
-        frames = seen["frames"].to(device)
-        clips = frames.unflatten(1, (-1, self.encoder.frames))
-        return self.encoder(clips.flatten(0, 1)).float().unflatten(0, clips.shape[:2]).mean(dim=1)
+        return self.each(seen, device, self.encoder).mean(dim=1)
+
+    def each(self, seen: Any, device: torch.device, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, V, …) float32: ``read``, which takes clips (N, T, 3, S, S), of every clip and crop by itself.
+
+        Raises:
+            MmsslError: the samples are images.
+        """
+        clips = seen["frames"].to(device).unflatten(1, (-1, self.clip_encoder.frames))
+        return read(clips.flatten(0, 1)).float().unflatten(0, clips.shape[:2])
 
 
-def look_at(encoder: AnyEncoder, fields: Set[str], *, clips: int, frames: int) -> Look:
-    """An image encoder sees images, and the single frames of a video where there are no images."""
+def look_at(encoder: AnyEncoder, fields: Set[str], *, clips: int, frames: int, crops: int = 1) -> Look:
+    """An image encoder sees images, and the single frames of a video where there are no images.
+
+    ``crops`` are those of ``CropsView``; images are always seen in one crop.
+    """
     if isinstance(encoder, Encoder) and ("image" in fields or "video" not in fields):
         crop = CentreCrop(encoder.image_size, encoder.mean, encoder.std)
         return Look(encoder, crop, f"{crop.size} px centre crop of {crop.resize} px, {crop.kernel}")
     if isinstance(encoder, Encoder):
         encoder = averaging(encoder, frames, stride=1.0).eval()  # the stride plays no part: frames are spread
         sampler: Any = Spread(frames)
+        views = 1
         what = f"mean over {frames} frames, evenly spread over the video"
     else:
         sampler = SpreadClips(clips, encoder.frames, encoder.stride)
+        views = clips
         many = "1 clip in the middle" if clips == 1 else f"mean over {clips} clips, evenly spread"
         what = f"{many}, of {encoder.frames} frames every {encoder.stride:g} s"
-    view = ClipView(sampler, encoder.image_size, encoder.mean, encoder.std)
-    return Look(encoder, view, f"{what}; {encoder.image_size} px centre crop")
+    if crops == 1:
+        view = ClipView(sampler, encoder.image_size, encoder.mean, encoder.std)
+        return Look(encoder, view, f"{what}; {encoder.image_size} px centre crop", views)
+    view = CropsView(sampler, encoder.image_size, encoder.mean, encoder.std, crops=crops)
+    where = "along the longer side" if crops == 3 else "(corners and centre, mirrored too)"
+    return Look(encoder, view, f"{what} × {crops} crops of {encoder.image_size} px {where}", views * crops)
 
 
-def pixels(size: int, fields: Set[str]) -> View:
-    """Pictures in 0..1 for people: the image, or the frame in the middle of the video."""
+def pixels(size: int, fields: Set[str], frames: int = 1) -> View:
+    """Pictures in 0..1 for people: the image, or ``frames`` frames, evenly spread over the video."""
     if "image" in fields or "video" not in fields:
         return CentreCrop(size, *UNCHANGED, resize=size)
-    return ClipView(Spread(1), size, *UNCHANGED)
+    return ClipView(Spread(frames), size, *UNCHANGED)
+
+
+class Chosen(View):
+    """Another view, of a few samples only: a batch has rows for those of its samples that are in ``ids``."""
+
+    def __init__(self, view: View, ids: Iterable[int]) -> None:
+        self.view, self.ids = view, frozenset(ids)
+        self.fields, self.optional = view.fields, view.optional
+
+    def read(self, sample: Sample, draws: Draws) -> Any:
+        return self.view.read(sample, draws) if sample.id in self.ids else None
+
+    def prepare(self, items: Sequence[Any], draws: Draws) -> Tensor | dict[str, Tensor]:
+        rows = [row for row, item in enumerate(items) if item is not None]
+        if not rows:
+            return torch.empty(0, 1)
+        chosen = draws.rows(rows)
+        return self.view.finish(self.view.prepare([items[row] for row in rows], chosen), chosen)
+
+    def finish(self, x: Any, draws: Draws) -> Tensor | dict[str, Tensor]:
+        return x

@@ -1,9 +1,10 @@
 """What evaluations question: encoders and a shard set, with features extracted once and shared."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.looks import Look, look_at, pixels
+from mmssl.evaluate.looks import Chosen, Look, look_at, pixels
 from mmssl.methods.base import Method
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.encoder import StartConfig, with_weights
@@ -27,7 +28,7 @@ class Features:
     """Pooled features of one split, in the order of the shards."""
 
     x: Tensor
-    """(N, d) float32."""
+    """(N, d) float32; (N, V, …) where clips and crops are kept apart."""
     labels: dict[str, Tensor]
     """Label name to (N,) int64; -1 = the sample has no such label."""
     ids: Tensor
@@ -40,7 +41,7 @@ class Features:
         return len(self.x)
 
     def labelled(self, name: str) -> tuple[Tensor, Tensor, int]:
-        """Features (M, d) and labels (M,) of the samples that have the label, and how many have none."""
+        """Features (M, …) and labels (M,) of the samples that have the label, and how many have none."""
         labels = self.labels[name]
         has = labels >= 0
         return self.x[has], labels[has], int((~has).sum())
@@ -83,7 +84,7 @@ class Subject:
         )
         self.gallery, self.queries = gallery, queries
         self.folder, self.seed, self.batch_size = folder, seed, batch_size
-        self._features: dict[tuple[str, str], Features] = {}
+        self._features: dict[tuple[str, str, int], Features] = {}
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -104,16 +105,20 @@ class Subject:
             )
         return self.encoders[name]
 
-    def look(self, name: str | None = None) -> Look:
-        """How samples are brought to the encoder of that name."""
+    def look(self, name: str | None = None, *, clips: int | None = None, crops: int = 1) -> Look:
+        """How samples are brought to the encoder of that name; ``clips`` is by default the subject's."""
         fields = {field for field, share in self.manifest.fields.items() if share}
-        return look_at(self.encoder(name), fields, clips=self.clips, frames=self.frames)
+        clips = self.clips if clips is None else clips
+        return look_at(self.encoder(name), fields, clips=clips, frames=self.frames, crops=crops)
 
-    def features(self, split: str, encoder: str | None = None) -> Features:
+    def features(self, split: str, encoder: str | None = None, *, clips: int | None = None) -> Features:
         """Pooled features of every readable sample of ``split``; computed once, then remembered."""
-        key = (split, encoder or next(iter(self.encoders)))
+        clips = self.clips if clips is None else clips
+        key = (split, encoder or next(iter(self.encoders)), clips)
         if key not in self._features:
-            self._features[key] = self._extract(split, encoder)
+            look = self.look(encoder, clips=clips)
+            read = {"pooled": lambda seen: look.features(seen, self.device)}
+            self._features[key] = self.extract(split, look, read)["pooled"]
         return self._features[key]
 
     def scan(self, split: str, view: View, what: str, batch_size: int | None = None) -> Iterator[Batch]:
@@ -124,21 +129,32 @@ class Subject:
         return iter(track(batches, what, steps, transient=True, disable=quiet))
 
     @torch.inference_mode()
-    def _extract(self, split: str, name: str | None) -> Features:
-        look = self.look(name)
-        x: list[Tensor] = []
+    def extract(
+        self, split: str, look: Look, reads: Mapping[str, Callable[[Any], Tensor]]
+    ) -> dict[str, Features]:
+        """What each of ``reads`` makes of what ``look`` shows: (B, …) of every readable sample of ``split``.
+
+        Samples are decoded once for all of them; samples of many clips and crops come in smaller batches.
+
+        Raises:
+            MmsslError: no sample is readable.
+        """
+        found: dict[str, list[Tensor]] = {name: [] for name in reads}
         ids: list[Tensor] = []
         keys: list[str] = []
         labels: list[Mapping[str, Tensor]] = []
-        for batch in self.scan(split, look.view, f"features of {split}"):
-            x.append(look.features(batch.input, self.device).cpu())
+        size = max(1, self.batch_size // look.views)
+        for batch in self.scan(split, look.view, f"features of {split}", size):
+            for name, read in reads.items():
+                found[name].append(read(batch.input).cpu())
             ids.append(batch.id)
             keys.extend(batch.key)
             labels.append(batch.label)
-        if not x:
+        if not keys:
             raise MmsslError(f"shard set {self.manifest.name!r}: split {split!r} has no readable sample")
         left_out = self.manifest.split(split).samples - len(keys)
-        return Features(torch.cat(x), _join(labels, ids), torch.cat(ids), keys, left_out)
+        joined, rows = _join(labels, ids), torch.cat(ids)
+        return {name: Features(torch.cat(x), joined, rows, keys, left_out) for name, x in found.items()}
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
         """RGB pictures of ``size`` × ``size`` pixels of the samples with the given ids, in that order."""
@@ -154,14 +170,40 @@ class Subject:
                 break
         return [found[id_] for id_ in ids]
 
-    def about(self, *splits: str, encoder: str | None = None) -> str:
+    def film(self, split: str, ids: Sequence[int], frames: int, size: int) -> dict[int, Tensor]:
+        """Pictures of the samples with the given ids: (frames, 3, size, size) float32 in 0..1.
+
+        The frames of a video are spread evenly over it; an image is the only frame. No other sample is
+        decoded.
+
+        Raises:
+            MmsslError: there is no readable sample of such an id.
+        """
+        view = Chosen(pixels(size, set(self.manifest.fields), frames), ids)
+        found: dict[int, Tensor] = {}
+        for batch in scan(self.config, {"input": view}, split=split, batch_size=self.batch_size):
+            shown = batch.input["frames"] if isinstance(batch.input, dict) else batch.input[:, None]
+            chosen = [id_ for id_ in batch.id.tolist() if id_ in view.ids]
+            found.update(zip(chosen, shown.clamp(0, 1), strict=True))
+            if len(found) == len(view.ids):
+                break
+        if missing := sorted(view.ids - found.keys()):
+            raise MmsslError(
+                f"shard set {self.manifest.name!r}: {split}: no readable sample of id {missing[0]}"
+            )
+        return found
+
+    def about(self, *splits: str, encoder: str | None = None, clips: int | None = None) -> str:
         """What all protocols share: what the encoder sees, and which samples were left out as unreadable."""
-        words = [self.look(encoder).words]
-        for split in splits:
-            features = self.features(split, encoder)
-            if features.unreadable:
-                words.append(f"{features.unreadable} of {split} unreadable and left out")
-        return "; ".join(words)
+        found = {split: self.features(split, encoder, clips=clips) for split in splits}
+        return described(self.look(encoder, clips=clips), found)
+
+
+def described(look: Look, found: Mapping[str, Features]) -> str:
+    """What a look shows, and how many samples of each split were left out as unreadable."""
+    left_out = {split: features.unreadable for split, features in found.items()}
+    words = [f"{count} of {split} unreadable and left out" for split, count in left_out.items() if count]
+    return "; ".join([look.words, *words])
 
 
 def untrained(configs: Mapping[str, StartConfig], seed: int = 0) -> dict[str, AnyEncoder]:

@@ -36,8 +36,12 @@ class Frames(ClipEncoder):
         image = config.net.encoder
         self.image_size, self.mean, self.std = image.image_size, image.mean, image.std
 
+    def tokens(self, clips: Tensor) -> Tensor:
+        """(B, frames, d): the vector of every frame."""
+        return self.net(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
     def forward(self, clips: Tensor) -> Tensor:
-        z = self.net(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        z = self.tokens(clips)
         return z.flatten(1) if self.config.fuse == "concat" else z.mean(dim=1)
 
 
