@@ -26,7 +26,7 @@ from lightly.models.modules import (
 from torch import Tensor, nn
 
 from mmssl.methods import DataInfo, Method, build_method
-from mmssl.methods.image.mae import last_tokens
+from mmssl.models.patches import last_tokens
 from mmssl.stream.batch import Batch
 
 Step = Callable[[], object]

@@ -1,4 +1,4 @@
-"""Fixed two-dimensional sine and cosine positions for vision transformers."""
+"""Fixed sine and cosine positions for vision transformers, of images and of clips."""
 
 from typing import Any
 
@@ -17,6 +17,24 @@ def sincos_positions(rows: int, columns: int, dim: int) -> Tensor:
     frequency = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequency for axis in (x, y)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()
+
+
+def sincos_space_time(grid: tuple[int, int, int], dim: int) -> Tensor:
+    """(t·h·w, dim) float32 for a grid of (t, h, w), time first, then rows, then columns; ``dim`` is even.
+
+    The channels go to the three axes in equal, even numbers, what remains to time; each axis is encoded as in
+    ``sincos_positions``.
+    """
+    if dim % 2 or dim < 6:
+        raise ValueError(f"positions of width {dim}: expected an even number, at least 6")
+    space = dim // 6
+    pairs = (dim // 2 - 2 * space, space, space)
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [
+        axis.reshape(-1, 1) * 10000.0 ** -(torch.arange(n, dtype=torch.float64) / n)
+        for axis, n in zip(axes, pairs, strict=True)
+    ]
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()
 
 

@@ -5,12 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
+from mmssl.models.clip.dense_recurrent import DenseRecurrent, DenseRecurrentConfig
 from mmssl.models.clip.frames import Frames, FramesConfig, averaging
 from mmssl.models.clip.recurrent import Recurrent, RecurrentConfig
 from mmssl.models.clip.video_net import VideoNet, VideoNetConfig
+from mmssl.models.clip.video_vit import VideoViT, VideoViTConfig
 from mmssl.models.weights import load_state, read_tensors, weights_path
 
-ClipConfig = Annotated[FramesConfig | VideoNetConfig | RecurrentConfig, Field(discriminator="kind")]
+ClipConfig = Annotated[
+    FramesConfig | VideoNetConfig | VideoViTConfig | RecurrentConfig | DenseRecurrentConfig,
+    Field(discriminator="kind"),
+]
 """The configuration of any clip encoder, as the type of a field."""
 
 __all__ = [
@@ -41,6 +46,10 @@ def _build(config: ClipEncoderConfig) -> ClipEncoder:
             return Frames(config)
         case VideoNetConfig():
             return VideoNet(config)
+        case VideoViTConfig():
+            return VideoViT(config)
         case RecurrentConfig():
             return Recurrent(config, build_clip_encoder(config.block))
+        case DenseRecurrentConfig():
+            return DenseRecurrent(config)
     raise TypeError(f"no clip encoder for {type(config).__name__}")

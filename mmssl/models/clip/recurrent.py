@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.frames import FramesConfig
 from mmssl.models.clip.video_net import VideoNetConfig
+from mmssl.models.clip.video_vit import VideoViTConfig
 
 
 class RecurrentConfig(ClipEncoderConfig):
@@ -16,7 +17,9 @@ class RecurrentConfig(ClipEncoderConfig):
     kind: Literal["recurrent"] = "recurrent"
     blocks: PositiveInt = 8
     """N non-overlapping blocks follow each other without a gap."""
-    block: Annotated[FramesConfig | VideoNetConfig, Field(discriminator="kind")] = FramesConfig()
+    block: Annotated[FramesConfig | VideoNetConfig | VideoViTConfig, Field(discriminator="kind")] = (
+        FramesConfig()
+    )
     """g_enc; its own frames and stride make a block."""
     context: PositiveInt = 256
     """Width of the GRU, whose state starts at zero."""

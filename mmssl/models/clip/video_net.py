@@ -78,6 +78,10 @@ class VideoNet(ClipEncoder):
             volumes = getattr(self.net, part)(volumes)
         return volumes
 
+    def tokens(self, clips: Tensor) -> Tensor:
+        """(B, t·h·w, dim): the cells of the feature map, time first."""
+        return self.feature_map(clips).flatten(2).transpose(1, 2)
+
     def forward(self, clips: Tensor) -> Tensor:
         return self.feature_map(clips).mean(dim=(2, 3, 4))
 
