@@ -10,6 +10,7 @@ from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.embedding_map import EmbeddingMap
 from mmssl.evaluate.health import Health
 from mmssl.evaluate.knn import KNN
+from mmssl.evaluate.leaks import Leaks
 from mmssl.evaluate.linear import Linear
 from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.subject import Features, Subject, untrained
@@ -21,6 +22,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "map": EmbeddingMap,
     "health": Health,
     "pretext": Pretext,
+    "leaks": Leaks,
     "retrieval": Retrieval,
 }
 
