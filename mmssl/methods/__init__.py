@@ -8,6 +8,7 @@ from typing import Any
 from mmssl.config import parse
 from mmssl.errors import MmsslError
 from mmssl.methods.base import DataInfo, Method, MethodConfig
+from mmssl.methods.image.cpc import CPCImage
 from mmssl.methods.image.mae import MAE
 from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
     "tcn": TCN,
     "cpc": CPC,
     "dpc": DPC,
+    "cpc_image": CPCImage,
     "order": Order,
     "video_mae": VideoMAE,
 }

@@ -29,9 +29,12 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(conv(channels, out, 1, stride, bias=False), norm(out))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.before_relu(x))
+
+    def before_relu(self, x: Tensor) -> Tensor:
+        """The sum of both paths."""
         y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + self.downsample(x))
+        return self.bn2(self.conv2(y)) + self.downsample(x)
 
 
 class R2D3D(nn.Module):
@@ -72,6 +75,13 @@ class R2D3D(nn.Module):
         return self.spatial(self.maxpool(self.relu(self.bn1(self.conv1(frames)))))
 
     def forward(self, clips: Tensor) -> Tensor:
+        return self.temporal[-1][-1].relu(self.before_relu(clips))
+
+    def before_relu(self, clips: Tensor) -> Tensor:
+        """The same maps before the last ReLU: what DPC predicts."""
         frames = clips.transpose(1, 2)
-        maps = self.frame_maps(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return self.temporal(maps.transpose(1, 2))
+        maps = self.frame_maps(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        *blocks, last = [block for stage in self.temporal for block in stage]
+        for block in blocks:
+            maps = block(maps)
+        return last.before_relu(maps)

@@ -1,0 +1,63 @@
+"""What CPC over time and DPC share: how a sequence of blocks is cut out of a video and changed."""
+
+from typing import Any, Protocol
+
+from pydantic import PositiveInt, field_validator, model_validator
+from torch import Tensor
+
+from mmssl.methods.predictive import PredictiveConfig
+from mmssl.stream.clips.blocks import Blocks
+from mmssl.stream.views.clip import ClipAugmentation, ClipView
+
+
+class BlocksConfig(PredictiveConfig):
+    encoder: Any
+    steps: PositiveInt = 3
+    """How many blocks ahead is predicted, half a second each by default."""
+    augmentation: ClipAugmentation | None = ClipAugmentation(
+        scale=(0.4, 1.0),
+        brightness=0.5,
+        contrast=0.5,
+        saturation=0.5,
+        hue=0.25,
+        grey=0.5,
+        blur=0.0,
+        colour="frame",
+    )
+    """Of the whole sequence; what a recipe leaves out keeps these values. Each frame draws its colours, so
+    those of a sequence do not give it away. None: the centre, unchanged."""
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _on_top_of_ours(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return cls.model_fields["augmentation"].default.model_dump() | value
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_predict(self) -> "BlocksConfig":
+        if self.steps >= self.encoder.blocks:
+            raise ValueError(f"steps: expected fewer than encoder.blocks ({self.encoder.blocks})")
+        return self
+
+
+class OfBlocks(Protocol):
+    """A clip encoder over N blocks."""
+
+    blocks: int
+    frames: int
+    stride: float
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def block_view(encoder: OfBlocks, augmentation: ClipAugmentation | None) -> ClipView:
+    """``frames`` (B, N·n, 3, S, S): N blocks of n frames, and their ``times``."""
+    sampler = Blocks(encoder.blocks, encoder.frames // encoder.blocks, encoder.stride)
+    return ClipView(sampler, encoder.image_size, encoder.mean, encoder.std, augmentation)
+
+
+def spans(times: Tensor, blocks: int) -> Tensor:
+    """(B, N, 2) first and last time of each of N blocks, from the times (B, N·n) of their frames."""
+    return times.unflatten(1, (blocks, -1))[:, :, [0, -1]]
