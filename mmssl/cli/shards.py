@@ -157,12 +157,12 @@ def inspect(
 
 def _decoder() -> Decoder:
     """Decoding as for training, and every frame of every video."""
-    from mmssl.shards.sources.videos import video_members
+    from mmssl.shards.sources.videos import check_video
     from mmssl.stream.decode import EncodedVideo, decode  # brings torch, which only --decode needs
 
     def check(field: str, extension: str, data: bytes) -> None:
         if isinstance(decode(field, extension, data), EncodedVideo):
-            video_members(data, extension, check=True)
+            check_video(data)
 
     return check
 

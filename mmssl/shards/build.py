@@ -15,9 +15,12 @@ from mmssl.shards.manifest import FILE_NAME, Manifest, Shard, Split, load_manife
 from mmssl.shards.plan import Task, listing_fingerprint, plan_shards
 from mmssl.shards.pool import run_tasks
 from mmssl.shards.recipe import ShardRecipe
+from mmssl.shards.sources import Listing
 from mmssl.shards.state import STATE, Record, Skipped, read_record, state_file
 
 SKIPPED_FILE = "skipped.jsonl"
+MISSING_FILE = "missing.txt"
+"""One input to a line, SPLIT<tab>NAME, that an official list names and the raw folder lacks."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with (inputs done, inputs in all)."""
@@ -44,7 +47,7 @@ def build_shards(
         _start_or_resume(out, identity)
         tasks = plan_shards(listing, recipe)
         records = _write_shards(recipe, out, tasks, workers, progress or (lambda done, total: None))
-        manifest = _finish(recipe, out, tasks, records, listing.classes, identity)
+        manifest = _finish(recipe, out, tasks, records, listing, identity)
         shutil.rmtree(out / STATE)
     return manifest
 
@@ -159,7 +162,7 @@ def _finish(
     out: Path,
     tasks: list[Task],
     records: list[Record],
-    classes: dict[str, list[str]],
+    listing: Listing,
     identity: dict[str, Any],
 ) -> Manifest:
     """Give every shard its first id, write the final indexes, then the manifest."""
@@ -188,14 +191,22 @@ def _finish(
             raise MmsslError(f"{recipe.name}: split {split!r} is empty: none of its inputs could be read")
     skipped = [bad for record in records for bad in record["skipped"]]
     _write_skipped(out, skipped)
+    missing = {split: names for split, names in listing.missing.items() if names}
+    if missing:
+        lines = [f"{split}\t{name}\n" for split, names in missing.items() for name in names]
+        files.write_bytes(out / MISSING_FILE, "".join(lines).encode("utf-8", "replace"))
     manifest = Manifest(
         name=recipe.name,
         splits={
             split: Split(samples=next_id[split], shards=tuple(written)) for split, written in shards.items()
         },
         fields={field: count / next_id.total() for field, count in sorted(have.items())},
-        classes=classes,
-        built={**identity, "skipped": dict(Counter(bad["split"] for bad in skipped))},
+        classes=listing.classes,
+        built={
+            **identity,
+            "skipped": dict(Counter(bad["split"] for bad in skipped)),
+            **({"missing": {split: len(names) for split, names in missing.items()}} if missing else {}),
+        },
     )
     manifest.save(out)
     return manifest

@@ -1,7 +1,7 @@
 """Arrays to the bytes that shards hold; what each encoding decodes to is in ``mmssl.modalities``."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import av
@@ -61,7 +61,7 @@ def segmentation_png(ids: np.ndarray) -> bytes:
     return png(ids.astype(np.uint8))
 
 
-def mjpeg(frames: Sequence[bytes], fps: float, size: tuple[int, int]) -> bytes:
+def mjpeg(frames: Sequence[bytes], fps: float | Fraction, size: tuple[int, int]) -> bytes:
     """JPEG frames of (width, height) ``size`` as a Matroska video: the very same JPEG bytes, with timestamps.
 
     The same frames give the same bytes: the muxer's dates and random identifiers are switched off.
@@ -82,24 +82,48 @@ def mjpeg(frames: Sequence[bytes], fps: float, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def h264(frames: Sequence[np.ndarray] | np.ndarray, fps: float, *, crf: int = 23, gop: int = 8) -> bytes:
-    """(H, W, 3) uint8 frames of even size to H.264 in MP4, for decoding at random moments.
+def h264(frames: Iterable[np.ndarray], fps: float, *, crf: int = 23, gop: int = 8) -> bytes:
+    """(H, W, 3) uint8 frames of one even size to H.264 in MP4, for decoding at random moments."""
+    writer = H264Writer(fps, crf=crf, gop=gop)
+    for frame in frames:
+        writer.put(frame)
+    return writer.finish()
+
+
+class H264Writer:
+    """H.264 in MP4 from frames as they come: only the encoded bytes are held.
 
     No B-frames, a keyframe every ``gop`` frames and ``fastdecode`` decode several times faster than what
     cameras give. One thread and no dates: the same frames give the same bytes.
     """
-    buffer = io.BytesIO()
-    rate = Fraction(fps).limit_denominator(1001)
-    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=rate)
-        height, width = frames[0].shape[:2]
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.thread_count = 1
-        stream.options = {
+
+    def __init__(self, fps: float | Fraction, *, crf: int = 23, gop: int = 8) -> None:
+        self._buffer = io.BytesIO()
+        self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
+        self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.thread_count = 1
+        self._stream.options = {
             "crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0", "g": str(gop),
             "keyint_min": str(gop), "sc_threshold": "0", "flags": "+bitexact",
         }  # fmt: skip
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
+        self.frames = 0
+        """How many have been put in."""
+
+    def put(self, rgb: np.ndarray) -> None:
+        """(H, W, 3) uint8, H and W even, the same for all."""
+        height, width = rgb.shape[:2]
+        if not self.frames:
+            self._stream.width, self._stream.height = width, height
+        elif (self._stream.width, self._stream.height) != (width, height):
+            first = f"{self._stream.width}x{self._stream.height}"
+            raise ValueError(f"frame of {width}x{height}; expected {first} like the first")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def finish(self) -> bytes:
+        """The whole file; at least one frame must have been put in."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._buffer.getvalue()

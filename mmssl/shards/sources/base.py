@@ -4,18 +4,15 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
+from mmssl.shards.bad_input import BadInput as BadInput
 from mmssl.shards.writer import RawSample
-
-
-class BadInput(Exception):
-    """One input cannot be used, for the reason in the message: it is skipped, counted and named."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,8 @@ class Listing:
 
     splits: dict[str, list[Item]]
     classes: dict[str, list[str]]
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    """Split to the inputs that an official list names but that are not there: they are told, never sought."""
 
 
 class Source(Config):

@@ -1,9 +1,10 @@
-"""Folders of frames with boxes, as tracking benchmarks give them: OTB, UAV123, VOT."""
+"""Folders of frames, with boxes as tracking benchmarks give them (OTB, UAV123, VOT) or without (DAVIS)."""
 
 import io
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -13,11 +14,15 @@ from PIL import Image
 from pydantic import Field
 
 from mmssl.errors import MmsslError
-from mmssl.shards.encode import jpeg, mjpeg
+from mmssl.shards import encode
 from mmssl.shards.sources.base import BadInput, Item, Listing, Source, to_json
 from mmssl.shards.sources.files import Files, open_files
 from mmssl.shards.sources.images import EXTENSIONS, ImageOptions, image_member
 from mmssl.shards.sources.sequences import assign, by_folder, numbers
+from mmssl.shards.sources.videos import clip_samples
+from mmssl.shards.video import Clip, Encoding, VideoOptions, shown, transcode
+from mmssl.shards.video.measure import Measures
+from mmssl.shards.video.raw import Pixels
 from mmssl.shards.writer import RawSample, safe_key
 
 
@@ -25,8 +30,8 @@ def _all_test() -> dict[str, tuple[str, ...]]:
     return {"test": ("*",)}
 
 
-class FrameFolders(Source):
-    """One sample per sequence: ``video`` (its JPEG frames, unchanged, as MJPEG), ``boxes``, ``meta``."""
+class FrameFolders(Source, VideoOptions):
+    """One sample per sequence or segment: ``video``, ``boxes`` of its frames, ``meta``."""
 
     kind: Literal["frame_folders"] = "frame_folders"
     root: str
@@ -40,6 +45,8 @@ class FrameFolders(Source):
     """The coordinate of the first pixel in those files: 1 in OTB and VOT. Shards count from 0."""
     fps: float = Field(default=30, gt=0)
     """Frames per second, which folders of frames do not say."""
+    encoding: Encoding = Encoding(mode="copy")
+    """How frames are stored; ``copy``, the default, keeps every frame and its JPEG bytes, as MJPEG."""
     splits: dict[str, tuple[str, ...]] = Field(default_factory=_all_test, min_length=1)
     """Split name to patterns of sequence names."""
 
@@ -69,21 +76,28 @@ class FrameFolders(Source):
     def load(self, item: Item) -> Iterator[RawSample]:
         tree = open_files(self.root)
         folder, names, truths = item.data
-        frames, size = _frames(tree, folder, names)
-        meta: dict[str, Any] = {
-            "name": item.path,
-            "fps": self.fps,
-            "frames": len(frames),
-            "width": size[0],
-            "height": size[1],
-            "first_frame": names[0],
-        }
-        members = {"video.mkv": mjpeg(frames, self.fps, size)}
+        pictures = _Pictures(tree, folder, names)
+        rate = Fraction(self.fps).limit_denominator(1001)
+        count = len(names)
+        meta: dict[str, Any] = {"name": item.path, "first_frame": names[0]}
+        targets: list[list[list[float | None]]] = []
         if truths:
-            targets = [self._target(tree, f"{item.path}/{truth}", len(frames)) for truth in truths]
-            members["boxes.json"] = to_json([list(boxes) for boxes in zip(*targets, strict=True)])
+            targets = [self._target(tree, f"{item.path}/{truth}", count) for truth in truths]
             meta["targets"] = list(truths)
-        yield RawSample(item.key, {**members, "meta.json": to_json(meta)})
+        if self.encoding.mode == "copy":
+            clips = [_copy(pictures, rate)]
+        else:
+            clips = transcode(shown(pictures, rate), rate, count / rate, self)
+            meta["original"] = {"fps": self.fps, "frames": count, "codec": "frames"}
+
+        def boxes(clip: Clip) -> dict[str, bytes]:
+            if not targets:
+                return {}
+            scale = clip.meta["width"] / pictures.size[0], clip.meta["height"] / pictures.size[1]
+            chosen = [[_scaled(boxes[n], scale) for boxes in targets] for n in clip.numbers]
+            return {"boxes.json": to_json(chosen)}
+
+        yield from clip_samples(item.key, clips, self, meta, boxes)
 
     def _target(self, tree: Files, path: str, frames: int) -> list[list[float | None]]:
         """(frames, 4) x, y, w, h counted from 0; null where there is no box."""
@@ -112,25 +126,69 @@ def _box(row: list[float], origin: int, path: str) -> list[float | None]:
     return [round(value, 4) for value in (x - origin, y - origin, width, height)]
 
 
-def _frames(tree: Files, folder: str, names: tuple[str, ...]) -> tuple[list[bytes], tuple[int, int]]:
-    """JPEG frames of one size; other formats are re-encoded at quality 95."""
+def _scaled(box: list[float | None], scale: tuple[float, float]) -> list[float | None]:
+    """In pixels of the stored frames; unchanged where these have the size of the raw ones."""
+    if scale == (1, 1):
+        return box
+    return [
+        value if value is None else round(value * factor, 4)
+        for value, factor in zip(box, (*scale, *scale), strict=True)
+    ]
+
+
+class _Pictures:
+    """The frames of a folder, one after the other, all of one size."""
+
+    def __init__(self, tree: Files, folder: str, names: tuple[str, ...]) -> None:
+        self._tree, self._folder, self._names = tree, folder, names
+        self.size = (0, 0)
+        """(width, height), known with the first frame."""
+
+    def jpegs(self) -> Iterator[bytes]:
+        """JPEG bytes as they are; other formats are re-encoded at quality 95."""
+        for number, name in enumerate(self._names):
+            try:
+                column, data = image_member(self._tree.read(f"{self._folder}/{name}"), ImageOptions())
+                if column != "image.jpg":
+                    data = _as_jpeg(data)
+            except BadInput as error:
+                raise BadInput(f"frame {name}: {error}") from error
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            if number == 0:
+                self.size = (width, height)
+            elif self.size != (width, height):
+                raise BadInput(
+                    f"frames of different sizes: {name} is {width}x{height}, the first one "
+                    f"{self.size[0]}x{self.size[1]}"
+                )
+            yield data
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """(H, W, 3) uint8."""
+        for data in self.jpegs():
+            yield simplejpeg.decode_jpeg(data)
+
+
+def _copy(pictures: _Pictures, rate: Fraction) -> Clip:
+    """All frames, their JPEG bytes unchanged."""
     frames = []
-    sizes = set()
-    for name in names:
-        try:
-            column, data = image_member(tree.read(f"{folder}/{name}"), ImageOptions())
-            if column != "image.jpg":
-                data = _as_jpeg(data)
-        except BadInput as error:
-            raise BadInput(f"frame {name}: {error}") from error
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        sizes.add((width, height))
+    measures = Measures()
+    for data in pictures.jpegs():
         frames.append(data)
-    if len(sizes) != 1:
-        raise BadInput(f"frames of different sizes: {sorted(sizes)}")
-    return frames, sizes.pop()
+        measures.put(simplejpeg.decode_jpeg(data))
+    times = [float(number / rate) for number in range(len(frames))]
+    meta = {
+        "fps": round(float(rate), 6),
+        "frames": len(frames),
+        "duration": round(float(len(frames) / rate), 6),
+        "width": pictures.size[0],
+        "height": pictures.size[1],
+        "codec": "mjpeg",
+        "motion": measures.motion(times),
+        "cuts": [round(times[cut], 6) for cut in measures.cuts()],
+    }
+    return Clip("mkv", encode.mjpeg(frames, rate, pictures.size), list(range(len(frames))), 0.0, meta)
 
 
 def _as_jpeg(data: bytes) -> bytes:
-
-    return jpeg(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    return encode.jpeg(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

@@ -16,7 +16,8 @@ from mmssl.shards.sources.base import Source as BaseSource
 from mmssl.shards.sources.files import open_files
 from mmssl.shards.sources.images import ImageOptions, image_member
 from mmssl.shards.sources.videos import EXTENSIONS as VIDEO_EXTENSIONS
-from mmssl.shards.sources.videos import video_members
+from mmssl.shards.sources.videos import file_samples
+from mmssl.shards.video import VideoOptions
 from mmssl.shards.writer import RawSample, safe_key
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ class TableSplit(Config):
     """The folder or zip archive that the paths in the table are relative to."""
 
 
-class Table(BaseSource, ImageOptions):
+class Table(BaseSource, ImageOptions, VideoOptions):
     """One sample per listed file: ``image`` or ``video`` by its extension, all its captions, its labels."""
 
     kind: Literal["table"] = "table"
@@ -42,6 +43,8 @@ class Table(BaseSource, ImageOptions):
     """Column with a caption (in JSONL also a list of them); lines about the same file add up."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Label name to the column with the class; the classes are the values found, sorted."""
+    meta: tuple[str, ...] = ()
+    """Columns to copy into ``meta``; JSONL values as they are, so that it can bring ``phases`` of a video."""
     holdout: HoldOut | None = None
     """Make a validation split out of the training split."""
 
@@ -65,6 +68,7 @@ class Table(BaseSource, ImageOptions):
                         self.splits[name].files,
                         row["captions"],
                         {label: number[label][str(row[column])] for label, column in self.labels.items()},
+                        {column: row[column] for column in self.meta},
                     ),
                 )
                 for key, (path, row) in zip(keys, table.items(), strict=True)
@@ -77,7 +81,7 @@ class Table(BaseSource, ImageOptions):
     def _rows(self, name: str, split: TableSplit) -> dict[str, Row]:
         """Path to its row, with the captions of all its lines collected in ``captions``; sorted by path."""
         table: dict[str, Row] = {}
-        wanted = [self.file, *([self.caption] if self.caption else []), *self.labels.values()]
+        wanted = [self.file, *([self.caption] if self.caption else []), *self.labels.values(), *self.meta]
         for line, row in read_table(split.table):
             for column in wanted:
                 if row.get(column) in (None, ""):
@@ -92,6 +96,11 @@ class Table(BaseSource, ImageOptions):
                     raise MmsslError(
                         f"{split.table}: line {line}: {path} has another {label} on an earlier line"
                     )
+            for column in self.meta:
+                if known[column] != row[column]:
+                    raise MmsslError(
+                        f"{split.table}: line {line}: {path} has another {column} on an earlier line"
+                    )
             if self.caption:
                 found = row[self.caption]
                 known["captions"] += [
@@ -102,21 +111,19 @@ class Table(BaseSource, ImageOptions):
         return dict(sorted(table.items()))
 
     def load(self, item: Item) -> Iterator[RawSample]:
-        root, captions, labels = item.data
-        data = open_files(root).read(item.path)
-        extension = item.path.rpartition(".")[2].lower()
+        root, captions, labels, meta = item.data
         members: dict[str, bytes] = {}
-        if extension in VIDEO_EXTENSIONS:
-            column, data, meta = video_members(data, extension, check=self.check)
-            members["meta.json"] = to_json({**meta, "source": item.path})
-        else:
-            column, data = image_member(data, self)
-        members[column] = data
         if captions:
             members["caption.json"] = to_json(captions)
         if labels:
             members["label.json"] = to_json(labels)
-        yield RawSample(item.key, members)
+        if item.path.rpartition(".")[2].lower() in VIDEO_EXTENSIONS:
+            yield from file_samples(root, item.path, item.key, self, meta, members)
+            return
+        column, data = image_member(open_files(root).read(item.path), self)
+        if meta:
+            members["meta.json"] = to_json(meta)
+        yield RawSample(item.key, {**members, column: data})
 
 
 def read_table(path: str) -> Iterator[tuple[int, Row]]:

@@ -1,50 +1,66 @@
-"""Probe an encoded video once, when shards are built."""
+"""From clips of a video to samples: keys of segments, metadata, and what else is told about moments."""
 
-import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import av
-
 from mmssl.modalities import MODALITIES
-from mmssl.shards.sources.base import BadInput
+from mmssl.shards.sources.base import to_json
+from mmssl.shards.sources.files import open_files
+from mmssl.shards.video import Clip, RawVideo, VideoOptions, convert
+from mmssl.shards.video.segments import cut_phases
+from mmssl.shards.writer import RawSample
 
-EXTENSIONS = frozenset(MODALITIES["video"].extensions)
+EXTENSIONS = frozenset({*MODALITIES["video"].extensions, "ts", "mts", "wmv", "flv", "3gp", "ogv"})
+"""Files that folders are searched for; what is in them decides how they are read."""
+
+Members = dict[str, bytes]
 
 
-def video_members(data: bytes, extension: str, *, check: bool) -> tuple[str, bytes, dict[str, Any]]:
-    """Column, the bytes as they are, and metadata: fps, frames, duration in seconds, width, height, codec.
-
-    With ``check`` every frame is decoded and counted; else the container's own count is believed.
+def file_samples(
+    root: str, path: str, key: str, options: VideoOptions, meta: dict[str, Any], members: Members
+) -> Iterator[RawSample]:
+    """The samples of one video file: ``video``, ``meta``, and the members that are the same for all of them.
 
     Raises:
-        BadInput: not a video, no video stream, truncated, or no frames.
+        BadInput: it is missing or cannot be used.
     """
-    if not data:
-        raise BadInput("empty file")
-    try:
-        with av.open(io.BytesIO(data), mode="r") as container:
-            if not container.streams.video:
-                raise BadInput("no video stream")
-            stream = container.streams.video[0]
-            frames, end = stream.frames, 0.0
-            if check or not frames:
-                frames = 0
-                for frame in container.decode(stream):
-                    frames += 1
-                    end = max(end, frame.time or 0.0)
-            rate = stream.average_rate or stream.guessed_rate
-            if not frames or not rate:
-                raise BadInput("no frames" if not frames else "no frame rate")
-            fps = float(rate)
-            duration = end + 1 / fps if end else frames / fps
-            meta = {
-                "fps": round(fps, 6),
-                "frames": frames,
-                "duration": round(duration, 6),
-                "width": stream.codec_context.width,
-                "height": stream.codec_context.height,
-                "codec": stream.codec_context.name,
-            }
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        raise BadInput(f"not a readable video ({error})") from error
-    return f"video.{extension}", data, meta
+    raw = RawVideo(open_files(root).read(path), options.encoding.max_side)
+    original = {
+        "fps": round(float(raw.rate), 6),
+        "frames": len(raw.times),
+        "width": raw.width,
+        "height": raw.height,
+        "codec": raw.codec,
+    }
+    meta = {"source": path, "original": original, **meta}
+    yield from clip_samples(key, convert(raw, options), options, meta, lambda clip: members)
+
+
+def clip_samples(
+    key: str,
+    clips: list[Clip],
+    options: VideoOptions,
+    meta: dict[str, Any],
+    members: Callable[[Clip], Members],
+) -> Iterator[RawSample]:
+    """One sample per clip; ``meta`` is of the whole video, and its ``phases`` are cut with the segments."""
+    for number, clip in enumerate(clips):
+        told = {**meta, **clip.meta}
+        name = key
+        if "phases" in meta:
+            told["phases"] = cut_phases(meta["phases"], clip.start, clip.start + clip.meta["duration"])
+        if options.segments is not None:
+            name = f"{key}-{number:03d}"
+            told["segment"] = {"start": clip.start, "of": key}
+        stored = {f"video.{clip.extension}": clip.data, "meta.json": to_json(told)}
+        yield RawSample(name, stored | members(clip))
+
+
+def check_video(data: bytes) -> None:
+    """Decode every frame.
+
+    Raises:
+        BadInput: it cannot be read, or not all of it.
+    """
+    for _ in RawVideo(data, max_side=1 << 16).frames():
+        pass
