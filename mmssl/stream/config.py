@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mmssl.config import Config
+from mmssl.stream.decode import Decoder
 
 
 class Source(Config):
@@ -36,6 +37,9 @@ class StreamConfig(Config):
     """Neighbouring samples that stay together on their way into the same shuffle window."""
     window: int = Field(default=16384, ge=1)
     """Samples that are shuffled among each other; a split not larger than this is shuffled as a whole."""
+    decoder: Decoder = "auto"
+    """What decodes videos. "auto" takes the fastest that is correct, codec by codec, on the machine at hand;
+    decoders agree on frames and times, and on colours within a few grey levels."""
     verify: bool = True
     """Check every member that is read against the checksum in the index."""
     cache: str | None = None

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded (Pillow's own limit for decompression bombs)."""
 
 Bytes = bytes | memoryview
+Decoder = Literal["auto", "pyav", "torchcodec", "decord"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class EncodedVideo:
 
     data: Bytes
     extension: str
+    decoder: Decoder = "auto"
+    """Which reader opens it; see ``mmssl.stream.video``."""
 
 
 def decode(field: str, extension: str, data: Bytes) -> Any:

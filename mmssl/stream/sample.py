@@ -1,10 +1,10 @@
 """One sample on its way from the tar to a view: bytes, decoded on demand, at most once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mmssl.stream.decode import decode
+from mmssl.stream.decode import Decoder, EncodedVideo, decode
 
 
 class Unreadable(Exception):
@@ -22,7 +22,7 @@ class Sample:
     What each field decodes to is in ``mmssl.modalities``.
     """
 
-    __slots__ = ("_decoded", "id", "key", "members", "pass_", "shard")
+    __slots__ = ("_decoded", "decoder", "id", "key", "members", "pass_", "shard")
 
     def __init__(
         self, id: int, key: str, shard: str, pass_: int, members: Mapping[str, tuple[str, bytes | memoryview]]
@@ -35,6 +35,8 @@ class Sample:
         """How many times the sample's source had been gone through before this appearance."""
         self.members = members
         """Field name to (extension, encoded bytes)."""
+        self.decoder: Decoder = "auto"
+        """What opens the sample's videos."""
         self._decoded: dict[str, Any] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -51,9 +53,12 @@ class Sample:
                 raise Unreadable(name, f"absent; the sample has {', '.join(self.members)}")
             extension, data = self.members[name]
             try:
-                self._decoded[name] = decode(name, extension, data)
+                value = decode(name, extension, data)
             except Exception as error:  # decoders raise whatever they like; the sample is bad all the same
                 raise Unreadable(name, f"{type(error).__name__}: {error}") from error
+            if isinstance(value, EncodedVideo):
+                value = replace(value, decoder=self.decoder)
+            self._decoded[name] = value
         return self._decoded[name]
 
 

@@ -8,6 +8,7 @@ from mmssl.errors import MmsslError
 from mmssl.stream.config import Source, StreamConfig
 from mmssl.stream.reader import ShardReader
 from mmssl.stream.sample import Sample, Unreadable
+from mmssl.stream.video import usable
 
 
 class Sources:
@@ -20,7 +21,8 @@ class Sources:
         optional: what is read where it is there, besides labels and metadata.
 
     Raises:
-        MmsslError: a shard set, split or field is missing, or a tar's size is not what the manifest says.
+        MmsslError: a shard set, split or field is missing, a tar's size is not what the manifest says, or
+            the decoder of the configuration does not work on this machine.
     """
 
     def __init__(
@@ -30,6 +32,10 @@ class Sources:
         fields: Collection[str],
         optional: Collection[str] = (),
     ) -> None:
+        reason = usable(config.decoder)
+        if reason:
+            raise MmsslError(f"decoder: {config.decoder} does not work on this machine: {reason}")
+        self._decoder = config.decoder
         wanted = {*fields, *optional, "label", "meta"}
         self.readers = [
             ShardReader(source.shards, source.split, fields=wanted, folder=config.cache, verify=config.verify)
@@ -57,7 +63,9 @@ class Sources:
     def sample(self, id_: int, pass_: int) -> Sample:
         """The sample with this id. See ``ShardReader.sample`` for what is raised."""
         source, first = self._source(id_)
-        return self.readers[source].sample(id_ - first, pass_, first)
+        sample = self.readers[source].sample(id_ - first, pass_, first)
+        sample.decoder = self._decoder
+        return sample
 
     def where(self, id_: int) -> tuple[str, str]:
         """Shard and key."""

@@ -1,8 +1,10 @@
 """What every video decoder promises: frames by their number, numbers by presentation time."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,3 +43,40 @@ class VideoReader(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def wanted_frames(frames: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], Tensor | slice]:
+    """The distinct numbers, ascending, and how to index what was read of them to get ``frames``.
+
+    Raises:
+        ValueError: a number outside 0..count - 1.
+    """
+    frames = np.asarray(frames, dtype=np.int64)
+    if len(frames) and (frames.min() < 0 or frames.max() >= count):
+        raise ValueError(f"frames {frames.min()} to {frames.max()}; the video has {count}")
+    wanted, place = np.unique(frames, return_inverse=True)
+    if len(wanted) == len(frames) and (place == np.arange(len(place))).all():
+        return wanted, slice(None)
+    return wanted, torch.from_numpy(place.reshape(-1))
+
+
+def check_times(decoder: str, found: NDArray[np.floating[Any]], expected: NDArray[np.floating[Any]]) -> None:
+    """Compare a decoder's own times with the container's, in seconds.
+
+    Raises:
+        ValueError: they differ by more than rounding to single precision explains.
+    """
+    wrong = np.flatnonzero(~np.isclose(found, expected, rtol=1e-5, atol=1e-4))
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"{decoder} has a frame at {found[first]:.4f} s; expected at {expected[first]:.4f} s"
+        )
+
+
+def upright(frames: Tensor, turn: int) -> Tensor:
+    """(n, 3, H, W), a view of (n, H, W, 3) memory, turned clockwise by 0, 90, 180 or 270 degrees."""
+    if turn == 0:
+        return frames
+    turned = torch.rot90(frames, -turn // 90, dims=(2, 3))
+    return turned.contiguous(memory_format=torch.channels_last)

@@ -1,129 +1,97 @@
 """Videos through PyAV, which brings its own FFmpeg: the base reader, for every codec and container."""
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmssl.stream.video.base import VideoReader
+from mmssl.stream.video.base import VideoReader, upright, wanted_frames
+from mmssl.stream.video.container import Container
 
 
 class PyAVReader(VideoReader):
-    """Frames are numbered in the order in which they are shown.
+    """Decodes from the last keyframe before a wanted frame on, and jumps where a keyframe lies behind a gap.
 
-    Opening reads the packets' timestamps without decoding. ``read`` starts at the last keyframe before the
-    first wanted frame, decodes on to the last one, and seeks again where a keyframe lies behind a gap.
-
-    Raises:
-        ValueError: not a video, no video stream, no frames, or frames of unknown time.
+    FFmpeg's swscale makes RGB of the stored colours, with the matrix and range that the stream names (BT.601
+    and limited where it names none) and the chroma sample of each 2 × 2 pixels for all of them.
     """
 
-    def __init__(self, data: bytes | memoryview) -> None:
-        try:
-            self._container = av.open(io.BytesIO(data), mode="r")
-        except (av.FFmpegError, ValueError) as error:
-            raise ValueError(f"not a readable video ({error})") from error
-        try:
-            self._look()
-        except (av.FFmpegError, ValueError, IndexError) as error:
-            self._container.close()
-            raise ValueError(str(error)) from error
-
-    def _look(self) -> None:
-        if not self._container.streams.video:
-            raise ValueError("no video stream")
-        stream = self._container.streams.video[0]
-        stream.thread_count = 1  # workers are many; each decodes for itself
-        self._stream = stream
-        stamps: list[int] = []
-        keys: list[int] = []
-        last = 0
-        for packet in self._container.demux(stream):
-            if packet.size == 0:
-                continue
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is None:
-                raise ValueError("a packet without a timestamp")
-            if not packet.is_discard:
-                stamps.append(stamp)
-                last = packet.duration or last
-                if packet.is_keyframe:
-                    keys.append(stamp)
-        if not stamps or not keys:
-            raise ValueError("no frames")
-        self._stamps = np.unique(np.array(stamps, dtype=np.int64))
-        self._keys = np.unique(np.array(keys, dtype=np.int64))
-        self._base = base = float(stream.time_base or 0)
-        self.times = (self._stamps - self._stamps[0]) * base
-        rate = stream.average_rate or stream.guessed_rate
-        step = last * base or (1 / float(rate) if rate else 0.0)
-        self.duration = float(self.times[-1]) + step
-        self._turn = _rotation(stream)
-        self.height, self.width = stream.codec_context.height, stream.codec_context.width
-        if self._turn % 180:
-            self.height, self.width = self.width, self.height
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self.times, self.duration = container.times, container.duration
+        self.height, self.width = container.height, container.width
+        self.decoded = 0
+        """How many frames were decoded so far."""
+        self._to_rgb = VideoReformatter()
 
     def read(self, frames: NDArray[np.int64]) -> Tensor:
-        frames = np.asarray(frames, dtype=np.int64)
-        if len(frames) and (frames.min() < 0 or frames.max() >= len(self)):
-            raise ValueError(f"frame {int(frames.max())}; the video has {len(self)} frames")
-        wanted, place = np.unique(frames, return_inverse=True)
-        out = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
+        wanted, place = wanted_frames(frames, len(self))
+        out = np.empty((len(wanted), *self._container.coded, 3), dtype=np.uint8)
         try:
-            for row, frame in self._decode(self._stamps[wanted].tolist()):
-                out[row] = self._rgb(frame)
+            for row, frame in self._decode(wanted):
+                self._write(frame, out[row])
         except av.FFmpegError as error:
-            raise ValueError(f"does not decode ({error})") from error
-        pixels = out if len(frames) == len(wanted) and (place == np.arange(len(place))).all() else out[place]
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            raise ValueError(f"does not decode ({error.strerror})") from error
+        return upright(torch.from_numpy(out).permute(0, 3, 1, 2), self._container.turn)[place]
 
-    def _decode(self, stamps: list[int]) -> Iterator[tuple[int, Any]]:
-        """(row, frame) for each of the ascending timestamps."""
-        row = 0
+    def _decode(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
+        """(row, frame) for each of the ascending frame numbers."""
+        stamps = self._container.stamps[wanted].tolist()
+        row, key = 0, -1
         while row < len(stamps):
-            key = self._key_before(stamps[row])
-            self._container.seek(key, stream=self._stream, backward=True, any_frame=False)
-            for frame in self._container.decode(self._stream):
-                stamp = frame.pts if frame.pts is not None else frame.dts
-                if stamp is None or stamp < stamps[row]:
+            before, key = row, self._container.key_before(stamps[row]) if key != 0 else 0
+            for stamp, frame in self._frames_from(key):
+                if stamp < stamps[row]:
                     continue
                 if stamp > stamps[row]:
-                    raise ValueError(f"frame at {stamps[row] * self._base:.3f} s is missing")
+                    break
+                if frame.is_corrupt:
+                    raise ValueError(f"the frame at {self.times[wanted[row]]:.3f} s is damaged")
                 yield row, frame
                 row += 1
-                if row == len(stamps) or self._key_before(stamps[row]) > stamp:
+                if row == len(stamps) or self._worth_jumping(wanted[row - 1], wanted[row]):
                     break
+            if row == before:
+                if key == 0:
+                    raise ValueError(f"the frame at {self.times[wanted[row]]:.3f} s is missing")
+                key = 0  # not every keyframe is one at which decoding can begin; the first is
             else:
-                if row < len(stamps):
-                    moment = stamps[row] * self._base
-                    raise ValueError(f"ends before the frame at {moment:.3f} s: truncated?")
+                key = -1
 
-    def _key_before(self, stamp: int) -> int:
-        at = int(np.searchsorted(self._keys, stamp, side="right")) - 1
-        return int(self._keys[max(at, 0)])
+    def _worth_jumping(self, here: int, there: int) -> bool:
+        """Whether frames between two wanted ones can be left out; a decoder runs ahead where it reorders."""
+        container = self._container
+        stamp, _ = container.keys[container.key_before(int(container.stamps[there]))]
+        skipped = int(np.searchsorted(container.stamps, stamp)) - here - 1
+        return skipped > container.context.has_b_frames
 
-    def _rgb(self, frame: Any) -> NDArray[np.uint8]:
-        if (
-            frame.width != self._stream.codec_context.width
-            or frame.height != self._stream.codec_context.height
-        ):
+    def _frames_from(self, key: int) -> Iterator[tuple[int, Any]]:
+        """(stamp, frame) in the order in which they are shown, from a keyframe to the end."""
+        container = self._container
+        container.context.flush_buffers()
+        start = container.keys[key][1]
+        number = 0
+        for packet in (*container.packets[start:], None):
+            for frame in container.context.decode(packet):
+                self.decoded += 1
+                if container.ordered:
+                    yield frame.pts if frame.pts is not None else frame.dts, frame
+                elif number < len(self):
+                    yield int(container.stamps[number]), frame
+                number += 1
+
+    def _write(self, frame: Any, out: NDArray[np.uint8]) -> None:
+        """The frame as RGB into ``out`` (H, W, 3)."""
+        if (frame.height, frame.width) != self._container.coded:
             raise ValueError("the size of the frames changes inside the video")
-        pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        if self._turn:
-            code = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-            pixels = np.ascontiguousarray(cv2.rotate(pixels, code[self._turn]))
-        return pixels
+        plane: Any = self._to_rgb.reformat(frame, format="rgb24", threads=1).planes[0]
+        lines = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
+        out[...] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
 
     def close(self) -> None:
         self._container.close()
-
-
-def _rotation(stream: Any) -> int:
-    """Degrees clockwise that frames must be turned by to be shown upright: 0, 90, 180 or 270."""
-    return 0
