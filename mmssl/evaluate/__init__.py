@@ -6,12 +6,16 @@ from typing import Any
 
 from mmssl.config import parse
 from mmssl.errors import MmsslError
+from mmssl.evaluate.actions import Actions
+from mmssl.evaluate.alignment import Alignment
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.embedding_map import EmbeddingMap
+from mmssl.evaluate.finetune import Finetune
 from mmssl.evaluate.health import Health
 from mmssl.evaluate.knn import KNN
 from mmssl.evaluate.leaks import Leaks
 from mmssl.evaluate.linear import Linear
+from mmssl.evaluate.phases import Phases
 from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.subject import Features, Subject, untrained
 from mmssl.evaluate.video_retrieval import Retrieval
@@ -22,8 +26,12 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "map": EmbeddingMap,
     "health": Health,
     "pretext": Pretext,
+    "alignment": Alignment,
+    "phases": Phases,
     "leaks": Leaks,
     "retrieval": Retrieval,
+    "actions": Actions,
+    "finetune": Finetune,
 }
 
 __all__ = [

@@ -18,6 +18,11 @@ class Resampled:
     error: float
     """Standard deviation: the statistic's standard error."""
 
+    @property
+    def percent(self) -> tuple[float, float]:
+        """The interval of a share, in %."""
+        return 100 * self.interval[0], 100 * self.interval[1]
+
 
 def bootstrap(
     totals: Tensor, statistic: Callable[[Tensor], Tensor], seed: int, draws: int = DRAWS
