@@ -1,12 +1,16 @@
 """Raw layouts, one file each; the table below is all there is to registering one."""
 
+from mmssl.shards.sources.action_splits import HMDB51, UCF101
 from mmssl.shards.sources.base import BadInput, Item, Listing, Source
 from mmssl.shards.sources.binary_images import BinaryImages
 from mmssl.shards.sources.frame_folders import FrameFolders
 from mmssl.shards.sources.image_folder import ImageFolder
+from mmssl.shards.sources.kinetics import Kinetics
 from mmssl.shards.sources.miniworld import Miniworld
 from mmssl.shards.sources.miniworld_clips import MiniworldClips
+from mmssl.shards.sources.multi_camera import MultiCamera
 from mmssl.shards.sources.rgbd import RGBD
+from mmssl.shards.sources.something import Something
 from mmssl.shards.sources.table import Table
 from mmssl.shards.sources.video_folder import VideoFolder
 
@@ -17,6 +21,11 @@ SOURCES: dict[str, type[Source]] = {
     "binary_images": BinaryImages,
     "table": Table,
     "video_folder": VideoFolder,
+    "ucf101": UCF101,
+    "hmdb51": HMDB51,
+    "kinetics": Kinetics,
+    "something_v2": Something,
+    "multi_camera": MultiCamera,
     "frame_folders": FrameFolders,
     "rgbd": RGBD,
 }

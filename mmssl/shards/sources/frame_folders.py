@@ -90,9 +90,10 @@ class FrameFolders(Source, VideoOptions):
             clips = transcode(shown(pictures, rate), rate, count / rate, self)
             meta["original"] = {"fps": self.fps, "frames": count, "codec": "frames"}
 
-        def boxes(clip: Clip) -> dict[str, bytes]:
+        def boxes(number: int) -> dict[str, bytes]:
             if not targets:
                 return {}
+            clip = clips[number]
             scale = clip.meta["width"] / pictures.size[0], clip.meta["height"] / pictures.size[1]
             chosen = [[_scaled(boxes[n], scale) for boxes in targets] for n in clip.numbers]
             return {"boxes.json": to_json(chosen)}

@@ -71,9 +71,21 @@ class MiniworldClips(Source):
                             "fps": rendered.fps,
                             "frames": len(rendered.frames),
                             "duration": round(len(rendered.frames) / rendered.fps, 6),
+                            "width": self.world.size,
+                            "height": self.world.size,
+                            "motion": _motion(rendered.flow, rendered.fps),
+                            "cuts": [],
                         }
                     )
         yield RawSample(item.key, members)
+
+
+def _motion(flow: np.ndarray, fps: float) -> list[float]:
+    """Mean length of the true flow from each frame to the next, in frame sides a second; the last repeats."""
+    if not len(flow):
+        return [0.0]
+    speeds = np.linalg.norm(flow, axis=-1).mean((1, 2)) / flow.shape[1] * fps
+    return [round(float(speed), 4) for speed in (*speeds, speeds[-1])]
 
 
 def _boxes(boxes: np.ndarray) -> list[Any]:

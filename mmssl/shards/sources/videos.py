@@ -33,7 +33,7 @@ def file_samples(
         "codec": raw.codec,
     }
     meta = {"source": path, "original": original, **meta}
-    yield from clip_samples(key, convert(raw, options), options, meta, lambda clip: members)
+    yield from clip_samples(key, convert(raw, options), options, meta, lambda number: members)
 
 
 def clip_samples(
@@ -41,9 +41,10 @@ def clip_samples(
     clips: list[Clip],
     options: VideoOptions,
     meta: dict[str, Any],
-    members: Callable[[Clip], Members],
+    members: Callable[[int], Members],
 ) -> Iterator[RawSample]:
-    """One sample per clip; ``meta`` is of the whole video, and its ``phases`` are cut with the segments."""
+    """One sample per clip. ``meta`` is of the whole video, and its ``phases`` are cut with the segments;
+    ``members`` gives what else the clip of a number stores."""
     for number, clip in enumerate(clips):
         told = {**meta, **clip.meta}
         name = key
@@ -53,7 +54,7 @@ def clip_samples(
             name = f"{key}-{number:03d}"
             told["segment"] = {"start": clip.start, "of": key}
         stored = {f"video.{clip.extension}": clip.data, "meta.json": to_json(told)}
-        yield RawSample(name, stored | members(clip))
+        yield RawSample(name, stored | members(number))
 
 
 def check_video(data: bytes) -> None:
