@@ -58,9 +58,9 @@ class Tuples(Sampler):
         last = times[ends[np.searchsorted(ends, np.arange(len(times)))]]  # of the frame's own shot
         fits = places[:, -1] <= last + _SLACK
         frames = timeline.frames_at(places.reshape(-1)).reshape(places.shape)
-        moved = np.diff(path[frames[:, self.compared]], axis=1)
-        distinct = (np.diff(frames, axis=1) > 0).all(axis=1)
-        good = fits & distinct & (moved >= self.floor).all(axis=1)
+        compared = frames[:, self.compared]
+        moved = np.diff(path[compared], axis=1)
+        good = fits & (np.diff(compared, axis=1) > 0).all(axis=1) & (moved >= self.floor).all(axis=1)
         if not good.any():
             return places[np.where(fits, moved.min(axis=1), -1.0).argmax()]
         return places[_choose(np.where(good, path[frames[:, -1]] - path[frames[:, 0]], 0.0), good, draws)]
