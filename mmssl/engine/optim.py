@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmssl.engine.config import OptimizerConfig
 from mmssl.methods.base import Method
+from mmssl.models.layers import layer_scales
 
 TOKENS = frozenset({"cls_token", "mask_token", "reg_token", "dist_token", "pos_embed", "decoder_pos_embed"})
 """Parameters of more than one dimension that are offsets, not weights."""
@@ -123,12 +123,8 @@ def _not_decayed(method: nn.Module) -> set[str]:
 
 
 def _layer_scales(method: Method, decay: float) -> dict[int, float]:
-    """id(parameter) → decay^(number of layers above it), by timm's own division of a backbone into layers."""
+    """id(parameter) → decay^(number of layers above it in its encoder)."""
     scales: dict[int, float] = {}
     for encoder in method.encoders().values():
-        backbone: Any = encoder.backbone
-        layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
-        top = max(layers.values())
-        for name, parameter in backbone.named_parameters():
-            scales[id(parameter)] = decay ** (top - layers.get(name, top))
+        scales.update(layer_scales(encoder, decay))
     return scales

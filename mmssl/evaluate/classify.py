@@ -60,20 +60,20 @@ def tasks(subject: "Subject", encoder: str | None, asked: Sequence[str]) -> Iter
     Raises:
         MmsslError: there is no such label, or a label that was asked for is not among them.
     """
-    splits = {split: subject.features(split, encoder) for split in (subject.gallery, subject.queries)}
-    about = subject.about(*splits, encoder=encoder)
-    return pose(subject, (subject.gallery, subject.queries), splits, asked, about)
+    splits = (subject.gallery, subject.queries)
+    features = (subject.features(splits[0], encoder), subject.features(splits[1], encoder))
+    return pose(subject, splits, features, asked, subject.about(*splits, encoder=encoder))
 
 
 def pose(
     subject: "Subject",
     between: tuple[str, str],
-    features: Mapping[str, "Features"],
+    features: "tuple[Features, Features]",
     asked: Sequence[str],
     about: str,
 ) -> Iterator[Task]:
-    """``tasks`` on given features by split, for the gallery and the queries of ``between``."""
-    gallery, queries = (features[split] for split in between)
+    """``tasks`` on given features of the gallery and the queries, whose splits ``between`` names."""
+    gallery, queries = features
     known = sorted(_present(gallery) & _present(queries))
     missing = [name for name in asked if name not in known]
     if missing or not known:

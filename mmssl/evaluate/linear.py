@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from mmssl.config import Config
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.classify import Answered, Pair, tasks, within_pairs
@@ -25,12 +26,9 @@ if TYPE_CHECKING:
 MOMENTUM = 0.9
 
 
-class LinearConfig(EvaluationConfig):
-    """Linear probe on cached features: every learning rate with every L2 penalty."""
+class LinearFit(Config):
+    """How a linear probe is fitted: every learning rate with every L2 penalty."""
 
-    name: Literal["linear"] = "linear"
-    encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
     lr: tuple[PositiveFloat, ...] = Field(default=(0.001, 0.003, 0.01, 0.03, 0.1), min_length=1)
     """Peak learning rates of SGD on standardised features."""
     l2: tuple[NonNegativeFloat, ...] = Field(default=(0.0, 1e-4, 1e-3, 1e-2), min_length=1)
@@ -39,6 +37,14 @@ class LinearConfig(EvaluationConfig):
     batch_size: PositiveInt = 256
     validation: float = Field(default=0.1, gt=0, lt=1)
     """Share of the fitted split that is held out, class by class, to choose from the grid."""
+
+
+class LinearConfig(EvaluationConfig, LinearFit):
+    """Linear probe on cached features: every learning rate with every L2 penalty."""
+
+    name: Literal["linear"] = "linear"
+    encoder: str | None = None
+    """By the name of the view it reads; by default the only one there is."""
     labels: tuple[str, ...] = ()
     """Label names to classify by; empty = every label that both splits have."""
     pairs: tuple[Pair, ...] = ()
@@ -60,7 +66,7 @@ class Linear(Evaluation):
         return scores + within_pairs("linear", answers, config.pairs, subject.classes)
 
 
-def protocol(config: LinearConfig, probe: "Probe") -> str:
+def protocol(config: LinearFit, probe: "Probe") -> str:
     """How the probe was fitted and chosen."""
     return (
         f"linear probe, standardised features, SGD {config.epochs} epochs, "
@@ -94,7 +100,7 @@ class Probe:
         return self.logits(x).argmax(dim=1)
 
 
-def fit(x: Tensor, y: Tensor, classes: int, config: LinearConfig, seed: int = 0) -> Probe:
+def fit(x: Tensor, y: Tensor, classes: int, config: LinearFit, seed: int = 0) -> Probe:
     """Train the grid on ``x`` (N, d) or (N, V, d) float32 and ``y`` (N,) int64; choose by held-out accuracy.
 
     The V views of a sample are trained on as rows of their own; held out they are together, and are answered

@@ -77,7 +77,8 @@ def look_at(encoder: AnyEncoder, fields: Set[str], *, clips: int, frames: int, c
         sampler = SpreadClips(clips, encoder.frames, encoder.stride)
         views = clips
         many = "1 clip in the middle" if clips == 1 else f"mean over {clips} clips, evenly spread"
-        what = f"{many}, of {encoder.frames} frames every {encoder.stride:g} s"
+        rate = f"every {encoder.stride:.4g} s ({1 / encoder.stride:.4g} frames/s)"
+        what = f"{many}, of {encoder.frames} frames {rate}"
     if crops == 1:
         view = ClipView(sampler, encoder.image_size, encoder.mean, encoder.std)
         return Look(encoder, view, f"{what}; {encoder.image_size} px centre crop", views)

@@ -18,7 +18,7 @@ from mmssl.methods.base import Method
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.encoder import StartConfig, with_weights
 from mmssl.shards.manifest import load_manifest
-from mmssl.stream import Source, StreamConfig, scan
+from mmssl.stream import Source, Stream, StreamConfig, scan
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.base import View
 
@@ -128,6 +128,17 @@ class Subject:
         batches = scan(self.config, {"input": view}, split=split, batch_size=size, seed=self.seed)
         return iter(track(batches, what, steps, transient=True, disable=quiet))
 
+    def shuffled(self, split: str, view: View, batch_size: int, steps: int) -> Iterator[Batch]:
+        """Batches of ``split`` in random order, pass after pass as in training, as ``batch.input``.
+
+        Raises:
+            MmsslError: too many samples cannot be read.
+        """
+        sources = tuple(source.model_copy(update={"split": split}) for source in self.config.sources)
+        config = self.config.model_copy(update={"sources": sources})
+        stream = Stream(config, {"input": view}, batch_size=batch_size, seed=self.seed)
+        return stream.batches(steps=steps)
+
     @torch.inference_mode()
     def extract(
         self, split: str, look: Look, reads: Mapping[str, Callable[[Any], Tensor]]
@@ -155,6 +166,15 @@ class Subject:
         left_out = self.manifest.split(split).samples - len(keys)
         joined, rows = _join(labels, ids), torch.cat(ids)
         return {name: Features(torch.cat(x), joined, rows, keys, left_out) for name, x in found.items()}
+
+    def labels(self, split: str) -> Features:
+        """The labels of every sample of ``split``, with features of no dimension: nothing is decoded."""
+        view = Chosen(self.look(next(iter(self.encoders))).view, ())
+        batches = list(self.scan(split, view, f"labels of {split}", 1024))
+        ids = [batch.id for batch in batches]
+        keys = [key for batch in batches for key in batch.key]
+        labels = _join([batch.label for batch in batches], ids)
+        return Features(torch.empty(len(keys), 0), labels, torch.cat(ids), keys)
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
         """RGB pictures of ``size`` × ``size`` pixels of the samples with the given ids, in that order."""

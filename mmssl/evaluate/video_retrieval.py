@@ -15,7 +15,6 @@ from torch.nn.functional import normalize
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.classify import Task, pose
 from mmssl.evaluate.strips import Strip, sheet
-from mmssl.evaluate.subject import described
 from mmssl.files import write_bytes
 
 if TYPE_CHECKING:
@@ -53,11 +52,10 @@ class Retrieval(Evaluation):
     def run(self, subject: "Subject") -> list[Score]:
         config = self.config
         splits = (subject.gallery, subject.queries)
-        features = {split: subject.features(split, config.encoder, clips=config.clips) for split in splits}
-        about = described(subject.look(config.encoder, clips=config.clips), features)
-        gallery, queries = (features[split] for split in splits)
+        gallery, queries = (subject.features(one, config.encoder, clips=config.clips) for one in splits)
+        about = subject.about(*splits, encoder=config.encoder, clips=config.clips)
         scores = []
-        for task in pose(subject, splits, features, config.labels, about):
+        for task in pose(subject, splits, (gallery, queries), config.labels, about):
             own = torch.arange(len(task.x)) if splits[0] == splits[1] else None
             nearest = neighbours(task.x, task.queries, max(config.k), own)
             right = task.y[nearest] == task.truth[:, None]
