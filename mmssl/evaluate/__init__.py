@@ -11,6 +11,7 @@ from mmssl.evaluate.alignment import Alignment
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.embedding_map import EmbeddingMap
 from mmssl.evaluate.finetune import Finetune
+from mmssl.evaluate.folds import Folds
 from mmssl.evaluate.health import Health
 from mmssl.evaluate.knn import KNN
 from mmssl.evaluate.leaks import Leaks
@@ -32,6 +33,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "retrieval": Retrieval,
     "actions": Actions,
     "finetune": Finetune,
+    "folds": Folds,
 }
 
 __all__ = [

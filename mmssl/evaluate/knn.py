@@ -71,13 +71,23 @@ def weighted_knn(
     Returns:
         k to (M,) int64. Of classes with equal votes the first wins.
     """
-    gallery, queries = normalize(gallery.float(), dim=1), normalize(queries.float(), dim=1)
     answers: dict[int, list[Tensor]] = {k: [] for k in ks}
     for chunk in queries.split(CHUNK):
-        similarity, index = (chunk @ gallery.T).topk(min(max(ks), len(gallery)), dim=1)  # (m, k), sorted
-        # Votes relative to the nearest neighbour's: one common factor, so a small T overflows nothing.
-        weight, neighbour = ((similarity - similarity[:, :1]) / temperature).exp(), labels[index]
-        for k in ks:
-            votes = weight.new_zeros(len(chunk), classes)
-            answers[k].append(votes.scatter_add_(1, neighbour[:, :k], weight[:, :k]).argmax(dim=1))
+        for k, votes in knn_votes(gallery, labels, chunk, ks, temperature, classes).items():
+            answers[k].append(votes.argmax(dim=1))
     return {k: torch.cat(parts) if parts else labels.new_empty(0) for k, parts in answers.items()}
+
+
+def knn_votes(
+    gallery: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int], temperature: float, classes: int
+) -> dict[int, Tensor]:
+    """k to (M, classes) float32, the votes for every class relative to the nearest neighbour's vote of 1.
+
+    Arguments as in ``weighted_knn``; all queries are compared with the gallery at once.
+    """
+    gallery, queries = normalize(gallery.float(), dim=1), normalize(queries.float(), dim=1)
+    similarity, index = (queries @ gallery.T).topk(min(max(ks), len(gallery)), dim=1)  # (M, k), sorted
+    # Votes relative to the nearest neighbour's: one common factor, so a small T overflows nothing.
+    weight, neighbour = ((similarity - similarity[:, :1]) / temperature).exp(), labels[index]
+    votes = {k: weight.new_zeros(len(queries), classes) for k in ks}
+    return {k: own.scatter_add_(1, neighbour[:, :k], weight[:, :k]) for k, own in votes.items()}

@@ -1,5 +1,7 @@
 """How an encoder is shown a sample: which crop of an image, which frames of a video, what is averaged."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -112,4 +114,28 @@ class Chosen(View):
         return self.view.finish(self.view.prepare([items[row] for row in rows], chosen), chosen)
 
     def finish(self, x: Any, draws: Draws) -> Tensor | dict[str, Tensor]:
+        return x
+
+
+class MetaValue(View):
+    """One value of the sample's metadata as a number, the same for equal values: (B,) int64."""
+
+    fields = ("meta",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read(self, sample: Sample, draws: Draws) -> int:
+        meta = sample["meta"]
+        if self.name not in meta:
+            raise MmsslError(
+                f"sample {sample.key}: meta: expected {self.name!r} among {', '.join(sorted(meta))}"
+            )
+        value = json.dumps(meta[self.name], sort_keys=True).encode()
+        return int.from_bytes(hashlib.blake2b(value, digest_size=7).digest(), "little")
+
+    def prepare(self, items: Sequence[int], draws: Draws) -> Tensor:
+        return torch.tensor(items, dtype=torch.int64)
+
+    def finish(self, x: Any, draws: Draws) -> Tensor:
         return x

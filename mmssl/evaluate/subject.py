@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.looks import Chosen, Look, look_at, pixels
+from mmssl.evaluate.looks import Chosen, Look, MetaValue, look_at, pixels
 from mmssl.methods.base import Method
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.encoder import StartConfig, with_weights
@@ -166,6 +166,17 @@ class Subject:
         left_out = self.manifest.split(split).samples - len(keys)
         joined, rows = _join(labels, ids), torch.cat(ids)
         return {name: Features(torch.cat(x), joined, rows, keys, left_out) for name, x in found.items()}
+
+    def groups(self, split: str, name: str) -> dict[int, int]:
+        """Sample id to a number that two samples share when their metadata has the same value of ``name``.
+
+        Raises:
+            MmsslError: the metadata of a sample has no such key.
+        """
+        found: dict[int, int] = {}
+        for batch in self.scan(split, MetaValue(name), f"groups of {split}", 1024):
+            found.update(zip(batch.id.tolist(), batch.input.tolist(), strict=True))
+        return found
 
     def labels(self, split: str) -> Features:
         """The labels of every sample of ``split``, with features of no dimension: nothing is decoded."""
