@@ -102,10 +102,10 @@ class Process:
         value, chance = (torch.tensor(of, dtype=torch.float64) for of in (errors, chances))
         protocol = (
             "position (phases gone by plus the share of the current one, over all phases) of a moment "
-            f"against that of its nearest neighbour ({self.distance}) in another video, mean over {len(kept)} "
-            f"ordered pairs of {self.who} with equally many phases ({len(pairs) - len(kept)} pairs without); "
-            f"{self.found.words}; chance: a uniformly random moment; "
-            "95 % interval by bootstrap over first videos"
+            f"against that of its nearest neighbour ({self.distance}) in another video, mean over "
+            f"{len(kept)} ordered pairs of {self.who} with equally many phases "
+            f"({len(pairs) - len(kept)} pairs without); {self.found.words}; chance: a uniformly "
+            "random moment; 95 % interval by bootstrap over first videos"
         )
         spread = over_first(torch.tensor(kept), value, self.seed)
         return [

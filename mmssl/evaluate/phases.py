@@ -230,8 +230,8 @@ def _progression(gallery: Moments, queries: Moments, names: Sequence[str], words
     spread = bootstrap(sums, r_squared, seed)
     protocol = (
         "linear regressor (ridge, penalty chosen on the gallery by leave-one-out) on standardised features "
-        f"of single moments, fitted and scored inside each phase on the share of it that has gone by; R² on the "
-        f"queries, mean over {len(totals)} phases"
+        f"of single moments, fitted and scored inside each phase on the share of it that has gone by; R² on "
+        f"the queries, mean over {len(totals)} phases"
         + (f", without {len(left_out)} of fewer than three moments" if left_out else "")
         + f"; {words}; chance: the queries' mean; 95 % interval by bootstrap over videos"
     )

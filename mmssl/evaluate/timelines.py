@@ -229,7 +229,6 @@ def _phases(stored: Any, key: str) -> tuple[Phase, ...]:
         raise MmsslError(f"{key}: meta.phases: expected a list of start, end and name ({error})") from error
     for phase in phases:
         if not phase.start <= phase.end:
-            raise MmsslError(
-                f"{key}: meta.phases: {phase.name!r} from {phase.start} to {phase.end} ; expected start ≤ end"
-            )
+            span = f"{phase.name!r} from {phase.start} to {phase.end} s"
+            raise MmsslError(f"{key}: meta.phases: {span}; expected start ≤ end")
     return tuple(sorted(phases, key=lambda phase: (phase.start, phase.end)))
