@@ -42,7 +42,8 @@ def open_video(video: EncodedVideo, decoder: Decoder | None = None) -> VideoRead
         raise ValueError(reason)
     container = Container(video.data)
     if chosen == "auto":
-        fast = container.codec in _FASTER_WITH_TORCHCODEC and torchcodec.available() is None
+        faster = container.indexed and container.codec in _FASTER_WITH_TORCHCODEC
+        fast = faster and torchcodec.available() is None
         chosen = "torchcodec" if fast else "pyav"
     if chosen == "torchcodec":
         return TorchCodecReader(container, video.data)

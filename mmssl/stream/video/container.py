@@ -15,6 +15,8 @@ _UPRIGHT = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 """The identity, as track headers of MP4 and MOV hold it (ISO/IEC 14496-12, section 8.3.2)."""
 _ROLL = (b"\x76\x75\x84", b"\x76\x75\x88")
 """Matroska's element ProjectionPoseRoll with a float of 4 or 8 bytes."""
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""FFmpeg's names of formats."""
 
 
 class Container:
@@ -35,6 +37,8 @@ class Container:
     """Seconds, from the first frame's appearance to the last one's end."""
     codec: str
     """FFmpeg's name: h264, hevc, vp9, av1, mjpeg …"""
+    indexed: bool
+    """Every frame can be found without reading on: MP4, MOV, Matroska and WebM, or keyframes alone."""
     turn: int
     """Degrees clockwise by which frames must be turned to be upright: 0, 90, 180 or 270."""
     height: int
@@ -55,7 +59,7 @@ class Container:
             self.context: Any = stream.codec_context
             if self.context is None:
                 raise ValueError("a codec that FFmpeg does not know, or an encrypted stream")
-            self.codec = str(self.context.name)
+            self.codec = str(self.context.codec.canonical_name)
             self.coded = (self.context.height, self.context.width)
             self._check_size()
             self.context.thread_count = 1  # workers are many; each decodes for itself
@@ -102,7 +106,9 @@ class Container:
             pass  # cut short; what came before is whole
         if not shown or not keys:
             raise ValueError("no frames that can be decoded")
-        self.ordered = timed or not self.context.has_b_frames
+        # AVI stores no times of showing. FFmpeg works them out for MPEG-4, and counts packets for the others.
+        counted = self._container.format.name == "avi" and self.codec != "mpeg4"
+        self.ordered = (timed and not counted) or not self.context.has_b_frames
         """Packets tell when their frames are shown; if not, only the order of decoded frames does."""
         if not self.ordered:
             keys = keys[:1]
@@ -111,6 +117,7 @@ class Container:
                 packet.pts = packet.dts
         self.keys = sorted(keys)
         """(stamp, number of the packet) of the keyframes."""
+        self.indexed = self._container.format.name in _INDEXED or len(keys) == len(self.packets)
         self.tick = float(stream.time_base)
         stamps = np.array(shown, dtype=np.int64)
         self.stamps = np.sort(stamps[stamps >= self.keys[0][0]])

@@ -1,6 +1,7 @@
 """Videos through decord, for the codecs that it decodes correctly."""
 
 import io
+import re
 
 import numpy as np
 import torch
@@ -18,18 +19,23 @@ class DecordReader(VideoReader):
     """Numbers and times are the container's; that decord's agree is checked.
 
     Raises:
-        ValueError: another codec than ``CODECS``, frames that must be turned or that an edit list hides, or
-            decord finds other frames in the file than the base reader.
+        ValueError: another codec than ``CODECS``, a container in which decord misses its aim, frames that
+            must be turned or that an edit list hides, or decord finds other frames than the base reader.
     """
 
     def __init__(self, container: Container, data: bytes | memoryview) -> None:
         self.times, self.duration = container.times, container.duration
         self.height, self.width = container.height, container.width
-        self._turn = container.turn
-        codec = container.codec
+        codec, turn, indexed = container.codec, container.turn, container.indexed
         container.close()
         if codec not in CODECS:
             raise ValueError(f"codec {codec}; decord is used for {', '.join(CODECS)} only")
+        if not indexed:
+            raise ValueError(
+                "a container without an index; decord is used for MP4, MOV, Matroska and WebM only"
+            )
+        if turn:
+            raise ValueError(f"frames to be turned by {turn} degrees; decord is used for upright ones only")
         import decord  # after torch: the other way round, the first use of CUDA crashes
 
         try:
@@ -60,5 +66,6 @@ class DecordReader(VideoReader):
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """Without the time and the place in decord's source that its messages begin with."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return re.sub(r"^\[.*?\] \S+ ", "", line)

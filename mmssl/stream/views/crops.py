@@ -109,3 +109,23 @@ def crop_resize(
                 crop = resize(image[:, top : top + h, left : left + w], size, size, kernel).numpy()
                 target[...] = crop[:, :, ::-1] if flip else crop
     return out
+
+
+def crop_resize_frames(
+    frames: Tensor, box: NDArray[np.int64], size: int, flip: bool, kernel: Kernel = "bilinear"
+) -> Tensor:
+    """The same box of every frame, (T, 3, size, size) uint8: what ``crop_resize`` gives, in half the time.
+
+    Args:
+        frames: (T, 3, H, W) uint8, best a view of (T, H, W, 3) memory.
+        box: (4,) top, left, height, width.
+    """
+    top, left, h, w = box.tolist()
+    if (kernel == "bilinear" and h <= size and w <= size) or size == 1:
+        count = len(frames)
+        boxes = np.broadcast_to(box, (count, 1, 4))
+        return crop_resize(list(frames), boxes, size, np.full((count, 1), flip), kernel)[:, 0]
+    cut = frames[:, :, top : top + h, left : left + w]
+    if (h, w) != (size, size):
+        cut = F.interpolate(cut, (size, size), mode=kernel, antialias=True)
+    return cut.flip(3) if flip else cut
