@@ -1,6 +1,7 @@
 """What the methods that predict ahead share: settings, the pool of candidates, and the paper's question."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from mmssl.distributed import gather, rank
+from mmssl.errors import MmsslError
 from mmssl.losses.predictive import Negatives, Pool, Prediction, Scoring, admit, predictive_nce, scores
 from mmssl.methods.base import Answers, MethodConfig
 
@@ -89,24 +91,28 @@ def parts(predictions: Sequence[tuple[int, Prediction]]) -> dict[str, Tensor]:
 
 
 def ask_ahead(
-    config: PredictiveConfig, aheads: Sequence[Ahead], pool: Pool, ids: Tensor, words: str
+    config: PredictiveConfig, aheads: Sequence[Ahead], pool: Pool, ids: Tensor, words: str, axis: str
 ) -> dict[str, Answers]:
     """Accuracy and reciprocal rank of predicting k steps ahead, with a fixed number of candidates (figure 6).
 
     Asked twice: with N - 1 candidates from other samples, and with N - 1 positions of the same sequence, or
-    all of them where a sequence has fewer. An anchor that finds fewer (a video that is padded, the small
-    batch at the end) is left out. The candidates are those with the smallest hashes of (sample, position,
-    candidate's sample, candidate's position): no generator has a say.
+    all of them where a sequence has fewer. An anchor that finds fewer, in a video that is padded, is left
+    out. The candidates are those with the smallest hashes of (sample, position, candidate's sample,
+    candidate's position): no generator has a say.
 
     Args:
         pool: of held-out sequences, of one process.
         ids: (B,) their stable sample ids.
         words: what a step and a candidate are, for the protocol.
+        axis: what k counts.
+
+    Raises:
+        MmsslError: the batch holds too few samples for N.
     """
     answers: dict[str, Answers] = {}
     policies: tuple[tuple[Negatives, int, str], ...] = (
         ("other_sequences", config.candidates, "other samples"),
-        ("same_sequence", min(config.candidates, pool.z.shape[1]), "the same sample"),
+        ("same_sequence", min(config.candidates, pool.z.shape[1]), "the same sequence, past ones too"),
     )
     for k, predicted, target in aheads:
         score = scores(predicted, pool.z, config.score, config.temperature or 1.0).flatten(2)
@@ -116,22 +122,24 @@ def ask_ahead(
             admitted = admit(pool, target, policy).flatten(2)
             asked = admitted.sum(dim=2) >= n - 1
             if not asked.any():
-                continue
+                if policy == "same_sequence":
+                    continue  # every video of the batch is padded
+                raise MmsslError(
+                    f"candidates: {n} are more than {len(ids)} samples of {pool.z.shape[1]} positions offer; "
+                    f"expected at most {int(admitted.sum(dim=2).max()) + 1}, or more samples at once"
+                )
             drawn = lot.masked_fill(~admitted, _LAST).topk(n - 1, dim=2, largest=False).indices
             # a tie is lost: a representation that says the same of everything knows nothing
             standing = 1 + (score.gather(2, drawn) >= positive).sum(dim=2)[asked]
             protocol = f"{words}; the target among {n}, the others drawn from {where}, fixed by their ids"
             harmonic = sum(1 / r for r in range(1, n + 1)) / n
+            told = partial(Answers, protocol=protocol, at=float(k), axis=axis)
             answers |= {
-                f"accuracy_{policy}_{k}": Answers(
-                    (standing == 1).float(), protocol, chance=1 / n, curve=f"accuracy_{policy}", at=float(k)
+                f"accuracy_{policy}_{k}": told(
+                    (standing == 1).float(), chance=1 / n, curve=f"accuracy_{policy}"
                 ),
-                f"reciprocal_rank_{policy}_{k}": Answers(
-                    1 / standing.float(),
-                    protocol,
-                    chance=harmonic,
-                    curve=f"reciprocal_rank_{policy}",
-                    at=float(k),
+                f"reciprocal_rank_{policy}_{k}": told(
+                    1 / standing.float(), chance=harmonic, curve=f"reciprocal_rank_{policy}"
                 ),
             }
     return answers

@@ -137,7 +137,7 @@ class CPCImage(Method):
         c, pool = self.encode(batch)
         grid = self.config.grid
         words = f"one of {grid}×{grid} patches of {self.patch} px, k rows below, augmented as in training"
-        return ask_ahead(self.config, self.predict(c), pool, batch.id, words)
+        return ask_ahead(self.config, self.predict(c), pool, batch.id, words, "rows below")
 
 
 class PatchView(ContrastiveViews):

@@ -86,4 +86,4 @@ class CPC(Method):
     def pretext(self, batch: Batch) -> dict[str, Answers]:
         c, pool = self.encode(batch)
         words = f"block of {self.encoder.g_enc.frames} frames, k steps of {self.encoder.step:g} s ahead"
-        return ask_ahead(self.config, self.predict(c), pool, batch.id, words)
+        return ask_ahead(self.config, self.predict(c), pool, batch.id, words, "blocks ahead")

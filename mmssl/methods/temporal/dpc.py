@@ -77,8 +77,9 @@ class DPC(Method):
     @torch.no_grad()
     def pretext(self, batch: Batch) -> dict[str, Answers]:
         aheads, pool, _ = self.predict(batch)
-        side = f"{self.encoder.f.frames} frames, k steps of {self.encoder.step:g} s ahead"
-        return ask_ahead(self.config, aheads, pool, batch.id, f"one place of the map of a block of {side}")
+        block = f"block of {self.encoder.f.frames} frames, k steps of {self.encoder.step:g} s ahead"
+        words = f"one place of the map of a {block}"
+        return ask_ahead(self.config, aheads, pool, batch.id, words, "blocks ahead")
 
 
 def cells(maps: Tensor) -> Tensor:
