@@ -232,6 +232,7 @@ class TCN(Method):
                 gap.gather(2, found)[asked].flatten().float(),
                 f"time between a moment and its nearest {among}",
                 unit="s",
+                better="lower",
                 chance=float(gap.mean(dim=2)[asked].mean()),
             ),
         }
