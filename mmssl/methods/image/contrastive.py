@@ -6,12 +6,16 @@ from typing import Any
 from pydantic import field_validator
 
 from mmssl.methods.base import MethodConfig
+from mmssl.modalities import modality_of
 from mmssl.models.encoder import EncoderConfig
 from mmssl.stream.views.contrastive import ContrastiveAugmentation, ContrastiveViews
+from mmssl.stream.views.frame_views import FrameViews
 
 
 class ContrastiveConfig(MethodConfig):
     encoder: EncoderConfig = EncoderConfig()
+    field: str = "image"
+    """Which field is seen; of a video one frame, another in every pass."""
     augmentation: ContrastiveAugmentation = ContrastiveAugmentation.simclr()
     """Of both views; what a recipe leaves out keeps the value of the method's paper."""
 
@@ -25,8 +29,8 @@ class ContrastiveConfig(MethodConfig):
 
 
 def two_views(
-    encoder: EncoderConfig, augmentations: Sequence[ContrastiveAugmentation]
+    encoder: EncoderConfig, augmentations: Sequence[ContrastiveAugmentation], field: str = "image"
 ) -> dict[str, ContrastiveViews]:
     """``batch.image``: (B, V, 3, S, S) float32, one view for each augmentation."""
-    views = ContrastiveViews(encoder.image_size, augmentations, encoder.mean, encoder.std)
-    return {"image": views}
+    kind = FrameViews if modality_of(field).name == "video" else ContrastiveViews
+    return {"image": kind(encoder.image_size, augmentations, encoder.mean, encoder.std, field)}

@@ -69,7 +69,7 @@ class MoCoV1(Method):
 
     @property
     def views(self) -> Mapping[str, View]:
-        return two_views(self.config.encoder, (self.config.augmentation,) * 2)
+        return two_views(self.config.encoder, (self.config.augmentation,) * 2, self.config.field)
 
     def forward(self, batch: Batch) -> Loss:
         x_q, x_k = batch.image.unbind(1)

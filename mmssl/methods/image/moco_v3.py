@@ -25,6 +25,8 @@ from mmssl.stream.views.contrastive import ContrastiveAugmentation
 class MoCoV3Config(MethodConfig):
     name: Literal["moco_v3"] = "moco_v3"
     encoder: EncoderConfig = EncoderConfig(name="vit_small_patch16_224")
+    field: str = "image"
+    """Which field is seen; of a video one frame, another in every pass."""
     temperature: PositiveFloat = 0.2
     """τ: 0.2 for ViT, 1.0 for ResNet-50."""
     projector: tuple[PositiveInt, ...] = (4096, 4096, 256)
@@ -70,7 +72,7 @@ class MoCoV3(Method):
 
     @property
     def views(self) -> Mapping[str, View]:
-        return two_views(self.config.encoder, self.config.augmentations)
+        return two_views(self.config.encoder, self.config.augmentations, self.config.field)
 
     def forward(self, batch: Batch) -> Loss:
         x = batch.image.transpose(0, 1).flatten(0, 1)  # first views, then second views, in one pass

@@ -46,7 +46,7 @@ class SimCLR(Method):
 
     @property
     def views(self) -> Mapping[str, View]:
-        return two_views(self.config.encoder, (self.config.augmentation,) * 2)
+        return two_views(self.config.encoder, (self.config.augmentation,) * 2, self.config.field)
 
     def forward(self, batch: Batch) -> Loss:
         h = self.encoder(batch.image.flatten(0, 1))  # both views in one pass
