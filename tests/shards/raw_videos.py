@@ -2,8 +2,10 @@
 
 import io
 import struct
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -34,13 +36,11 @@ def write(
     codec: str = "libx264",
     times: Sequence[float] | None = None,
     sound: float = 0,
-    faststart: bool = False,
     **options: str,
 ) -> bytes:
     """Encode; ``times`` in seconds for uneven frames, ``sound`` adds so many seconds of silence."""
     buffer = io.BytesIO()
-    flags = {"movflags": "+faststart"} if faststart else {}
-    with av.open(buffer, "w", format=form, options=flags) as container:
+    with av.open(buffer, "w", format=form) as container:
         if frames:
             stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
             height, width = frames[0].shape[:2]
@@ -75,6 +75,19 @@ def turned(data: bytes) -> bytes:
     identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
     assert data[at : at + 36] == identity
     return data[:at] + struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30) + data[at + 36 :]
+
+
+def index_first(data: bytes) -> bytes:
+    """An MP4 with its index before its pictures, as on the web, so that a beginning alone can be opened."""
+    with tempfile.TemporaryDirectory() as folder, av.open(io.BytesIO(data)) as source:
+        path = Path(folder, "a.mp4")
+        with av.open(str(path), "w", options={"movflags": "+faststart"}) as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+        return path.read_bytes()
 
 
 def spoilt(data: bytes) -> bytes:

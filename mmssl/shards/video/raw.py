@@ -58,7 +58,7 @@ class RawVideo:
             with self._open() as container:
                 self._look(container, max_side)
         except (av.FFmpegError, ValueError, IndexError, OverflowError) as error:
-            raise BadInput(f"not a readable video ({error})") from error
+            raise BadInput(f"not a readable video ({_reason(error)})") from error
 
     def _open(self) -> Any:
         # Nothing but these bytes is ever opened, whatever they refer to.
@@ -144,7 +144,7 @@ class RawVideo:
                     before = time
                     yield Shown(number, time, partial(_upright, frame))
         except (av.FFmpegError, ValueError) as error:
-            raise BadInput(f"does not decode after frame {number} ({error})") from error
+            raise BadInput(f"frame {number + 1} does not decode ({_reason(error)})") from error
         if number + 1 < 0.9 * self._packets:
             raise BadInput(f"only {number + 1} of {self._packets} frames decode: truncated or encrypted")
 
@@ -154,6 +154,11 @@ class RawVideo:
         if frame.pts is None:
             raise BadInput(f"broken timestamps: frame {number} has none")
         return max((frame.pts - self._first) * self._base, Fraction(0))
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's words without its number and the name that bytes in memory do not have."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _stamps(container: Any, stream: Any) -> tuple[list[int | None], int, Fraction]:
