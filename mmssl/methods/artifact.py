@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 
 from mmssl.errors import MmsslError
@@ -17,7 +18,10 @@ DESCRIPTION = "method.json"
 
 def save_method(method: Method, folder: Path) -> None:
     """Write the state and the configuration of ``method`` to ``folder``."""
-    state = {key: value.detach().cpu().clone() for key, value in method.state_dict().items()}
+    plain = torch.contiguous_format  # convolutions are trained in channels_last, which safetensors refuses
+    state = {
+        key: value.detach().cpu().clone(memory_format=plain) for key, value in method.state_dict().items()
+    }
     write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
     config = with_weights(method.config, lambda _: None)
     data = {"samples": method.data.samples, "fields": sorted(method.data.fields)}
