@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
 
 Splits = tuple[tuple[str, str], ...]
-"""Names of the split to fit on and of the one to test on, for each official split."""
+"""The split to fit on and the one to test on, or ``KEY=VALUE`` (``find_part``), for each official split."""
 
 
 class RecognitionConfig(EvaluationConfig):
@@ -41,8 +41,9 @@ class RecognitionConfig(EvaluationConfig):
     pairs: tuple[Pair, ...] = ()
     """Pairs of class names that are also decided by themselves: ``[[standup, sitdown]]``."""
     splits: Splits = ()
-    """Official splits: ``[[train1, test1], [train2, test2]]``; the score is their mean. By default the one
-    pair of gallery and queries that the stage names."""
+    """To fit on and to test on, for each of several official splits; the score is their mean. With the shard
+    sets of UCF101 and HMDB51 ``[[official.1=train, official.1=test], [official.2=train, official.2=test]]``
+    and so on. By default the gallery and the queries of the stage."""
 
 
 class ActionsConfig(RecognitionConfig):
@@ -127,7 +128,7 @@ def over_splits(
                 same[0],
                 value=sum(values) / len(values),
                 chance=sum(chances) / len(chances) if chances else None,
-                protocol=f"mean over {len(same)} splits ({', '.join(test for _, test in splits)}), "
+                protocol=f"mean over {len(same)} splits (tested on {', '.join(test for _, test in splits)}), "
                 f"the first of which: {same[0].protocol}",
             )
         )

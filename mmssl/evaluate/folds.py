@@ -29,8 +29,8 @@ class FoldsConfig(EvaluationConfig):
     name: Literal["folds"] = "folds"
     encoder: str | None = None
     """By the name of the view it reads; by default the only one there is."""
-    group: str
-    """What must not be in two folds: a label name, or a key of the samples' metadata (``recording``)."""
+    group: str = "recording"
+    """What must not be in two folds: a label name, or a key of the samples' metadata."""
     splits: tuple[str, ...] = ()
     """Splits whose samples are put together; by default gallery and queries."""
     folds: int = Field(default=5, ge=2)

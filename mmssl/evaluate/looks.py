@@ -1,8 +1,6 @@
 """How an encoder is shown a sample: which crop of an image, which frames of a video, what is averaged."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +12,10 @@ from mmssl.models.artifact import AnyEncoder
 from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.spread import Spread, SpreadClips
-from mmssl.stream.sample import Sample
 from mmssl.stream.views.base import View
 from mmssl.stream.views.centre import CentreCrop
 from mmssl.stream.views.clip import ClipView
 from mmssl.stream.views.clip_crops import CropsView
-from mmssl.stream.views.draws import Draws
 
 UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Mean and standard deviation that leave pixels in 0..1, for pictures."""
@@ -94,48 +90,3 @@ def pixels(size: int, fields: Set[str], frames: int = 1) -> View:
     if "image" in fields or "video" not in fields:
         return CentreCrop(size, *UNCHANGED, resize=size)
     return ClipView(Spread(frames), size, *UNCHANGED)
-
-
-class Chosen(View):
-    """Another view, of a few samples only: a batch has rows for those of its samples that are in ``ids``."""
-
-    def __init__(self, view: View, ids: Iterable[int]) -> None:
-        self.view, self.ids = view, frozenset(ids)
-        self.fields, self.optional = view.fields, view.optional
-
-    def read(self, sample: Sample, draws: Draws) -> Any:
-        return self.view.read(sample, draws) if sample.id in self.ids else None
-
-    def prepare(self, items: Sequence[Any], draws: Draws) -> Tensor | dict[str, Tensor]:
-        rows = [row for row, item in enumerate(items) if item is not None]
-        if not rows:
-            return torch.empty(0, 1)
-        chosen = draws.rows(rows)
-        return self.view.finish(self.view.prepare([items[row] for row in rows], chosen), chosen)
-
-    def finish(self, x: Any, draws: Draws) -> Tensor | dict[str, Tensor]:
-        return x
-
-
-class MetaValue(View):
-    """One value of the sample's metadata as a number, the same for equal values: (B,) int64."""
-
-    fields = ("meta",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def read(self, sample: Sample, draws: Draws) -> int:
-        meta = sample["meta"]
-        if self.name not in meta:
-            raise MmsslError(
-                f"sample {sample.key}: meta: expected {self.name!r} among {', '.join(sorted(meta))}"
-            )
-        value = json.dumps(meta[self.name], sort_keys=True).encode()
-        return int.from_bytes(hashlib.blake2b(value, digest_size=7).digest(), "little")
-
-    def prepare(self, items: Sequence[int], draws: Draws) -> Tensor:
-        return torch.tensor(items, dtype=torch.int64)
-
-    def finish(self, x: Any, draws: Draws) -> Tensor:
-        return x

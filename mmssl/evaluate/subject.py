@@ -13,7 +13,8 @@ from rich.progress import track
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.looks import Chosen, Look, MetaValue, look_at, pixels
+from mmssl.evaluate.looks import Look, look_at, pixels
+from mmssl.evaluate.parts import Chosen, MetaValue, Part, find_part
 from mmssl.methods.base import Method
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.encoder import StartConfig, with_weights
@@ -50,7 +51,8 @@ class Features:
 class Subject:
     """Trained encoders by view name, and the shard set they are questioned on.
 
-    ``gallery`` is the split that may be fitted on, ``queries`` the one that is scored. ``folder`` takes the
+    ``gallery`` is the split that may be fitted on, ``queries`` the one that is scored; wherever a split is
+    asked for, ``KEY=VALUE`` means all samples whose metadata says so (``find_part``). ``folder`` takes the
     data of figures; with ``None`` (the untrained encoder beside the trained one) no figure is made. Encoders
     run in evaluation mode in float32, whatever they were trained in. ``method`` is the whole method with its
     heads, where training has left it. On videos, clip encoders see ``clips`` clips spread over each, image
@@ -85,6 +87,7 @@ class Subject:
         self.gallery, self.queries = gallery, queries
         self.folder, self.seed, self.batch_size = folder, seed, batch_size
         self._features: dict[tuple[str, str, int], Features] = {}
+        self._parts: dict[str, Part] = {}
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -121,12 +124,18 @@ class Subject:
             self._features[key] = self.extract(split, look, read)["pooled"]
         return self._features[key]
 
+    def part(self, split: str) -> Part:
+        """What to read for a split, or for ``KEY=VALUE``; found once, then remembered."""
+        if split not in self._parts:
+            self._parts[split] = find_part(self.manifest, self.config, split)
+        return self._parts[split]
+
     def scan(self, split: str, view: View, what: str, batch_size: int | None = None) -> Iterator[Batch]:
         """Every readable sample of ``split`` in order, seen through ``view`` as ``batch.input``."""
-        size = batch_size or self.batch_size
-        steps, quiet = -(-self.manifest.split(split).samples // size), not get_console().is_terminal
-        batches = scan(self.config, {"input": view}, split=split, batch_size=size, seed=self.seed)
-        return iter(track(batches, what, steps, transient=True, disable=quiet))
+        size, part = batch_size or self.batch_size, self.part(split)
+        batches = part.own(scan(part.config, {"input": part.view(view)}, batch_size=size, seed=self.seed))
+        quiet = not get_console().is_terminal
+        return iter(track(batches, what, -(-part.samples // size), transient=True, disable=quiet))
 
     def shuffled(self, split: str, view: View, batch_size: int, steps: int) -> Iterator[Batch]:
         """Batches of ``split`` in random order, pass after pass as in training, as ``batch.input``.
@@ -134,10 +143,9 @@ class Subject:
         Raises:
             MmsslError: too many samples cannot be read.
         """
-        sources = tuple(source.model_copy(update={"split": split}) for source in self.config.sources)
-        config = self.config.model_copy(update={"sources": sources})
-        stream = Stream(config, {"input": view}, batch_size=batch_size, seed=self.seed)
-        return stream.batches(steps=steps)
+        part = self.part(split)
+        stream = Stream(part.config, {"input": part.view(view)}, batch_size=batch_size, seed=self.seed)
+        return part.own(stream.batches(steps=steps))
 
     @torch.inference_mode()
     def extract(
@@ -163,7 +171,7 @@ class Subject:
             labels.append(batch.label)
         if not keys:
             raise MmsslError(f"shard set {self.manifest.name!r}: split {split!r} has no readable sample")
-        left_out = self.manifest.split(split).samples - len(keys)
+        left_out = self.part(split).samples - len(keys)
         joined, rows = _join(labels, ids), torch.cat(ids)
         return {name: Features(torch.cat(x), joined, rows, keys, left_out) for name, x in found.items()}
 
@@ -176,6 +184,10 @@ class Subject:
         found: dict[int, int] = {}
         for batch in self.scan(split, MetaValue(name), f"groups of {split}", 1024):
             found.update(zip(batch.id.tolist(), batch.input.tolist(), strict=True))
+        if without := sum(number < 0 for number in found.values()):
+            raise MmsslError(
+                f"shard set {self.manifest.name!r}: {split}: {without} samples have no meta.{name}"
+            )
         return found
 
     def labels(self, split: str) -> Features:
@@ -189,17 +201,9 @@ class Subject:
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
         """RGB pictures of ``size`` × ``size`` pixels of the samples with the given ids, in that order."""
-        view = pixels(size, set(self.manifest.fields))
-        wanted, found = set(ids), {}
-        for batch in scan(self.config, {"input": view}, split=split, batch_size=self.batch_size):
-            pictures = batch.input["frames"][:, 0] if isinstance(batch.input, dict) else batch.input
-            for row, id_ in enumerate(batch.id.tolist()):
-                if id_ in wanted:
-                    picture = pictures[row].clamp(0, 1).mul(255).round().to(torch.uint8)
-                    found[id_] = Image.fromarray(picture.permute(1, 2, 0).numpy())
-            if len(found) == len(wanted):
-                break
-        return [found[id_] for id_ in ids]
+        found = self.film(split, ids, 1, size)
+        pixels_of = {id_: shown[0].mul(255).round().to(torch.uint8) for id_, shown in found.items()}
+        return [Image.fromarray(pixels_of[id_].permute(1, 2, 0).numpy()) for id_ in ids]
 
     def film(self, split: str, ids: Sequence[int], frames: int, size: int) -> dict[int, Tensor]:
         """Pictures of the samples with the given ids: (frames, 3, size, size) float32 in 0..1.
@@ -212,16 +216,15 @@ class Subject:
         """
         view = Chosen(pixels(size, set(self.manifest.fields), frames), ids)
         found: dict[int, Tensor] = {}
-        for batch in scan(self.config, {"input": view}, split=split, batch_size=self.batch_size):
+        for batch in scan(self.part(split).config, {"input": view}, batch_size=self.batch_size):
             shown = batch.input["frames"] if isinstance(batch.input, dict) else batch.input[:, None]
             chosen = [id_ for id_ in batch.id.tolist() if id_ in view.ids]
             found.update(zip(chosen, shown.clamp(0, 1), strict=True))
             if len(found) == len(view.ids):
                 break
         if missing := sorted(view.ids - found.keys()):
-            raise MmsslError(
-                f"shard set {self.manifest.name!r}: {split}: no readable sample of id {missing[0]}"
-            )
+            name = self.manifest.name
+            raise MmsslError(f"shard set {name!r}: {split}: no readable sample of id {missing[0]}")
         return found
 
     def about(self, *splits: str, encoder: str | None = None, clips: int | None = None) -> str:
