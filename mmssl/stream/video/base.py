@@ -8,6 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Box = tuple[int, int, int, int]
+"""Top, left, height, width in pixels; it lies within the frame."""
+
 
 class VideoReader(ABC):
     """One open video. Opening looks at the container only; ``read`` decodes what it must and no more."""
@@ -25,10 +28,14 @@ class VideoReader(ABC):
         return len(self.times)
 
     @abstractmethod
-    def read(self, frames: NDArray[np.int64]) -> Tensor:
+    def read(self, frames: NDArray[np.int64], box: Box | None = None) -> Tensor:
         """(n, 3, H, W) uint8 sRGB, a view of (n, H, W, 3) memory: the frames with these numbers.
 
         In any order and with repetitions; a frame that is asked for twice is decoded once.
+
+        Args:
+            box: top, left, height and width of the part to give instead of whole frames: what lies outside
+                it need not be held for all frames at once.
 
         Raises:
             ValueError: a number outside 0..T-1, or a frame that does not decode.
@@ -74,9 +81,9 @@ def check_times(decoder: str, found: NDArray[np.floating[Any]], expected: NDArra
         )
 
 
-def upright(frames: Tensor, turn: int) -> Tensor:
-    """(n, 3, H, W), a view of (n, H, W, 3) memory, turned clockwise by 0, 90, 180 or 270 degrees."""
-    if turn == 0:
+def cut(frames: Tensor, box: Box | None) -> Tensor:
+    """The box of (n, 3, H, W) frames, without a copy."""
+    if box is None:
         return frames
-    turned = torch.rot90(frames, -turn // 90, dims=(2, 3))
-    return turned.contiguous(memory_format=torch.channels_last)
+    top, left, height, width = box
+    return frames[:, :, top : top + height, left : left + width]

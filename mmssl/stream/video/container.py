@@ -157,14 +157,28 @@ def _may_be_turned(data: bytes | memoryview) -> bool:
 
     Asking a decoded frame instead would cost every video a keyframe.
     """
-    content = bytes(data)
-    at = content.find(b"tkhd")
+    if bytes(data[:4]) == b"\x1aE\xdf\xa3":
+        return any(roll in bytes(data[: 1 << 16]) for roll in _ROLL)
+    index = _mp4_index(data)
+    at = index.find(b"tkhd")
     while at >= 0:
-        matrix = at + 4 + (52 if content[at + 4 : at + 5] == b"\x01" else 40)
-        if content[matrix : matrix + 36] != _UPRIGHT:
+        matrix = at + 4 + (52 if index[at + 4 : at + 5] == b"\x01" else 40)
+        if index[matrix : matrix + 36] != _UPRIGHT:
             return True
-        at = content.find(b"tkhd", at + 4)
-    return content[:4] == b"\x1aE\xdf\xa3" and any(roll in content[: 1 << 16] for roll in _ROLL)
+        at = index.find(b"tkhd", at + 4)
+    return False
+
+
+def _mp4_index(data: bytes | memoryview) -> bytes:
+    """The content of an MP4's or MOV's box ``moov``; empty where there is none."""
+    at = 0
+    while at + 16 <= len(data):
+        size, name, large = struct.unpack_from(">I4sQ", data, at)
+        size = large if size == 1 else size or len(data) - at  # 0: up to the end of the file
+        if name == b"moov":
+            return bytes(data[at : at + size])
+        at += max(size, 8)
+    return b""
 
 
 def _words(error: Exception) -> str:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmssl.stream.video.base import VideoReader, check_times, wanted_frames
+from mmssl.stream.video.base import Box, VideoReader, check_times, cut, wanted_frames
 from mmssl.stream.video.container import Container
 
 CODECS = ("h264", "vp9", "mjpeg")
@@ -48,17 +48,17 @@ class DecordReader(VideoReader):
         starts = self._reader.get_frame_timestamp(range(len(self.times)))[:, 0]
         check_times("decord", starts - starts[0], self.times)
 
-    def read(self, frames: NDArray[np.int64]) -> Tensor:
+    def read(self, frames: NDArray[np.int64], box: Box | None = None) -> Tensor:
         import decord
 
         wanted, place = wanted_frames(frames, len(self))
         if len(wanted) == 0:
-            return torch.empty((0, self.height, self.width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+            return cut(torch.empty((0, 3, self.height, self.width), dtype=torch.uint8), box)
         try:
             pixels = self._reader.get_batch(wanted).asnumpy()
         except (decord.DECORDError, RuntimeError) as error:
             raise ValueError(f"decord: {_first_line(error)}") from error
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2)[place]
+        return cut(torch.from_numpy(pixels).permute(0, 3, 1, 2), box)[place]
 
     def close(self) -> None:
         self._reader = None

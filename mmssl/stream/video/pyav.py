@@ -11,7 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmssl.stream.video.base import VideoReader, upright, wanted_frames
+from mmssl.stream.video.base import Box, VideoReader, wanted_frames
 from mmssl.stream.video.container import Container
 
 _RGB: dict[str, Any] = {"format": "rgb24", "interpolation": Interpolation.BICUBIC, "threads": 1}
@@ -34,15 +34,16 @@ class PyAVReader(VideoReader):
         """How many frames were decoded so far."""
         self._to_rgb = VideoReformatter()
 
-    def read(self, frames: NDArray[np.int64]) -> Tensor:
+    def read(self, frames: NDArray[np.int64], box: Box | None = None) -> Tensor:
         wanted, place = wanted_frames(frames, len(self))
-        out = np.empty((len(wanted), *self._container.coded, 3), dtype=np.uint8)
+        top, left, height, width = box or (0, 0, self.height, self.width)
+        out = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
         try:
             for row, frame in self._decode(wanted):
-                self._write(frame, out[row])
+                out[row] = self._upright_rgb(frame)[top : top + height, left : left + width]
         except av.FFmpegError as error:
             raise ValueError(f"does not decode ({error.strerror})") from error
-        return upright(torch.from_numpy(out).permute(0, 3, 1, 2), self._container.turn)[place]
+        return torch.from_numpy(out).permute(0, 3, 1, 2)[place]
 
     def _decode(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
         """(row, frame) for each of the ascending frame numbers."""
@@ -94,13 +95,16 @@ class PyAVReader(VideoReader):
                     yield int(container.stamps[number]), frame
                 number += 1
 
-    def _write(self, frame: Any, out: NDArray[np.uint8]) -> None:
-        """The frame as RGB into ``out`` (H, W, 3)."""
-        if (frame.height, frame.width) != self._container.coded:
+    def _upright_rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """(H, W, 3), as it is shown; a view of memory that the next frame may be written to."""
+        height, width = self._container.coded
+        if (frame.height, frame.width) != (height, width):
             raise ValueError("the size of the frames changes inside the video")
         plane: Any = self._to_rgb.reformat(frame, **_RGB).planes[0]
         lines = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
-        out[...] = lines[: out.shape[0], : 3 * out.shape[1]].reshape(out.shape)
+        pixels = lines[:height, : 3 * width].reshape(height, width, 3)
+        turn = self._container.turn
+        return np.rot90(pixels, -turn // 90) if turn else pixels
 
     def close(self) -> None:
         self._container.close()

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmssl.stream.video.base import VideoReader, check_times, wanted_frames
+from mmssl.stream.video.base import Box, VideoReader, check_times, cut, wanted_frames
 from mmssl.stream.video.container import Container
 
 
@@ -57,16 +57,16 @@ class TorchCodecReader(VideoReader):
         finally:
             container.close()
 
-    def read(self, frames: NDArray[np.int64]) -> Tensor:
+    def read(self, frames: NDArray[np.int64], box: Box | None = None) -> Tensor:
         wanted, place = wanted_frames(frames, len(self))
         if len(wanted) == 0:
-            return torch.empty((0, self.height, self.width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+            return cut(torch.empty((0, 3, self.height, self.width), dtype=torch.uint8), box)
         try:
             batch = self._decoder.get_frames_at(wanted.tolist())
         except (RuntimeError, IndexError) as error:
             raise ValueError(f"torchcodec: {_first_line(error)}") from error
         check_times("torchcodec", batch.pts_seconds.numpy(), self._stamps[wanted] * self._tick)
-        return batch.data[place]
+        return cut(batch.data, box)[place]
 
     def close(self) -> None:
         del self._decoder

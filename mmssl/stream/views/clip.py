@@ -15,7 +15,7 @@ from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.video import VideoReader, open_video
 from mmssl.stream.views.base import View
 from mmssl.stream.views.clip_augmentation import ClipAugmentation
-from mmssl.stream.views.crops import crop_resize_frames, draw_crops, draw_flips
+from mmssl.stream.views.crops import draw_crops, draw_flips, resize_frames
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
 
@@ -81,15 +81,15 @@ class ClipView(View):
 
     def _cut(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> Tensor:
         """(T, 3, size, size) uint8: these frames of the video, all of them cut out alike."""
-        frames = video.read(numbers)
         if self.augmentation is None:
             side = min(video.height, video.width)
-            box = np.array([(video.height - side) // 2, (video.width - side) // 2, side, side])
-            return crop_resize_frames(frames, box, self.size, flip=False, kernel="bicubic")
+            box = ((video.height - side) // 2, (video.width - side) // 2, side, side)
+            return resize_frames(video.read(numbers, box), self.size, flip=False, kernel="bicubic")
         sizes = np.array([[video.height, video.width]])
-        box = draw_crops(draws, sizes, self.augmentation.scale, self.augmentation.ratio)[0]
+        crops = draw_crops(draws, sizes, self.augmentation.scale, self.augmentation.ratio)
+        top, left, height, width = crops[0].tolist()
         flip = bool(draw_flips(draws, self.augmentation.flip)[0])
-        return crop_resize_frames(frames, box, self.size, flip)
+        return resize_frames(video.read(numbers, (top, left, height, width)), self.size, flip)
 
     def prepare(self, items: Sequence[Shown], draws: Draws) -> dict[str, Tensor]:
         return {

@@ -111,21 +111,15 @@ def crop_resize(
     return out
 
 
-def crop_resize_frames(
-    frames: Tensor, box: NDArray[np.int64], size: int, flip: bool, kernel: Kernel = "bilinear"
-) -> Tensor:
-    """The same box of every frame, (T, 3, size, size) uint8: what ``crop_resize`` gives, in half the time.
+def resize_frames(frames: Tensor, size: int, flip: bool, kernel: Kernel = "bilinear") -> Tensor:
+    """(T, 3, H, W) uint8 → (T, 3, size, size): what ``crop_resize`` gives of each, in half the time.
 
-    Args:
-        frames: (T, 3, H, W) uint8, best a view of (T, H, W, 3) memory.
-        box: (4,) top, left, height, width.
+    Views of (T, H, W, 3) memory are fastest.
     """
-    top, left, h, w = box.tolist()
+    count, _, h, w = frames.shape
     if (kernel == "bilinear" and h <= size and w <= size) or size == 1:
-        count = len(frames)
-        boxes = np.broadcast_to(box, (count, 1, 4))
+        boxes = np.broadcast_to(np.array([0, 0, h, w]), (count, 1, 4))
         return crop_resize(list(frames), boxes, size, np.full((count, 1), flip), kernel)[:, 0]
-    cut = frames[:, :, top : top + h, left : left + w]
     if (h, w) != (size, size):
-        cut = F.interpolate(cut, (size, size), mode=kernel, antialias=True)
-    return cut.flip(3) if flip else cut
+        frames = F.interpolate(frames, (size, size), mode=kernel, antialias=True)
+    return frames.flip(3) if flip else frames
