@@ -66,7 +66,7 @@ class TCNConfig(MethodConfig):
     """A moment whose motion is below this share of what the video moves at its busiest (0.9 quantile) is no
     anchor: where nothing moves, negatives look like positives. 0 is no gate."""
     augmentation: ClipAugmentation | None = ClipAugmentation(
-        scale=(0.5, 1.0), flip=0.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.0, blur=0.0,
+        scale=(0.8, 1.0), flip=0.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.0, blur=0.0,
         colour="frame",
     )  # fmt: skip
     """Of each camera on its own; no flip, because left and right are part of what is to be told."""
