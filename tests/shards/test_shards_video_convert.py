@@ -55,12 +55,13 @@ def test_chosen_frames_are_the_nearest_ones(gaps: list[int], rate: Fraction, sta
         (30000 / 1001, 30, list(range(24))),
     ],
 )
-@pytest.mark.parametrize("form", ["mp4", "matroska", "avi"])
+@pytest.mark.parametrize("form", ["mp4", "matroska", "avi", "flv", "mpegts"])
 def test_frame_rate(fps: float, target: float, expected: list[int], form: str) -> None:
     raw = RawVideo(write(counting(24), fps, form=form, bf="0"), EVERYTHING)
     (clip,) = convert(raw, options(fps=target))
     assert clip.numbers == expected
     assert numbers(clip.data) == expected
+    assert raw.codec == "h264"
     assert clip.meta["fps"] == pytest.approx(min(fps, target), rel=1e-4)
     assert clip.meta["frames"] == len(expected) == len(clip.meta["motion"])
     assert clip.meta["duration"] == pytest.approx(len(expected) / min(fps, target), rel=1e-4)

@@ -75,7 +75,7 @@ class RawVideo:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise BadInput("unknown or encrypted codec")
-        self.codec: str = stream.codec_context.name
+        self.codec: str = stream.codec_context.codec.canonical_name
         self.width: int = stream.codec_context.width
         """Before rotation."""
         self.height: int = stream.codec_context.height
@@ -93,13 +93,16 @@ class RawVideo:
             self.times = self._check(stamps)
             self._first = min(stamp for stamp in stamps if stamp is not None)
             self.rate = _rate(self.times, stated)
-            self.duration: Fraction = self.times[-1] + (last * self._base or 1 / self.rate)
+            # Rounded stamps would make an even video a trifle longer than its frames, and a tick too long.
+            even = len(self.times) / self.rate
+            uneven = self.times[-1] + (last * self._base or 1 / self.rate)
+            self.duration: Fraction = uneven if self.varies else even
         else:
             self.rate = _rate([Fraction(0)], stated)
             self.times = [number / self.rate for number in range(len(stamps))]
             self.duration = len(stamps) / self.rate
         whole = (container.duration or 0) / av.time_base
-        if reach < min(0.98 * whole, whole - 0.5 / self.rate):
+        if reach < min(0.98 * whole, whole - 1.5 / self.rate):  # FLV and ASF do not count the last frame
             raise BadInput(f"ends at {float(reach):.2f} s of {whole:.2f} s: truncated")
 
     def _check(self, stamps: list[int | None]) -> list[Fraction]:
