@@ -16,7 +16,7 @@ from torch import Tensor
 from mmssl.stream.clips.tuples import FiveFrames, Seconds, Tuples, Units
 from mmssl.stream.video import VideoReader
 from mmssl.stream.views.clip import ClipAugmentation, ClipView, Shown
-from mmssl.stream.views.crops import crop_resize, draw_crops, draw_flips
+from mmssl.stream.views.crops import Kernel, crop_resize, draw_crops, draw_flips
 from mmssl.stream.views.draws import Draws
 
 Task = Literal["verify", "sort", "clips", "arrow"]
@@ -98,32 +98,32 @@ class OrderView(ClipView):
         self.jitter, self.split_channels = jitter, split_channels
 
     def _cut(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> Tensor:
-        boxes, flip = self._boxes(video.height, video.width, len(numbers), draws)
-        flips = np.full((len(numbers), 1), flip)
-        cut = crop_resize(list(video.read(numbers)), boxes[:, None], self.size, flips)[:, 0]
+        alike = not self.jitter and (self.task != "clips" or self.augmentation is None)
+        cut = (super()._cut if alike else self._cut_apart)(video, numbers, draws)
         if not self.split_channels:
             return cut
         channel = torch.from_numpy(draws.integers("channel", len(cut), 0, 3)[0])
         return cut[torch.arange(len(cut)), channel][:, None].expand(-1, 3, -1, -1).contiguous()
 
-    def _boxes(
-        self, height: int, width: int, frames: int, draws: Draws
-    ) -> tuple[NDArray[np.int64], np.bool_ | bool]:
-        """(frames, 4) what is cut out of each frame, and whether all of them are mirrored."""
-        sizes, crops = np.array([[height, width]]), UNITS[self.task] if self.task == "clips" else 1
+    def _cut_apart(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> Tensor:
+        """As ``_cut``, with a box for each frame; all frames are mirrored or none."""
+        sizes, frames = np.array([[video.height, video.width]]), len(numbers)
+        kernel: Kernel = "bicubic" if self.augmentation is None else "bilinear"
         if self.augmentation is None:
-            side, flip = min(height, width), np.False_
-            box = np.array([[(height - side) // 2, (width - side) // 2, side, side]])
+            side, flip = sizes.min(), np.False_
+            box = np.concatenate([(sizes - side) // 2, [[side, side]]], axis=1)
         else:
             scale, ratio = self.augmentation.scale, self.augmentation.ratio
-            box = np.concatenate([draw_crops(draws.view(u), sizes, scale, ratio) for u in range(crops)])
+            streams = [draws.view(u) for u in range(UNITS["clips"])] if self.task == "clips" else [draws]
+            box = np.concatenate([draw_crops(stream, sizes, scale, ratio) for stream in streams])
             flip = draw_flips(draws, self.augmentation.flip)[0]
         boxes = np.repeat(box, frames // len(box), axis=0)
         if self.jitter:
             unit = 2 * draws.uniform("jitter", 2 * frames).reshape(frames, 2).astype(np.float64) - 1
             moved = boxes[:, :2] + np.rint(unit * self.jitter * boxes[:, 2:] / self.size).astype(np.int64)
             boxes[:, :2] = moved.clip(0, sizes - boxes[:, 2:])
-        return boxes, flip
+        flips = np.full((frames, 1), flip)
+        return crop_resize(list(video.read(numbers)), boxes[:, None], self.size, flips, kernel)[:, 0]
 
     def prepare(self, items: Sequence[Shown], draws: Draws) -> dict[str, Tensor]:
         x = super().prepare(items, draws)
