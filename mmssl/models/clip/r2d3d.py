@@ -75,13 +75,13 @@ class R2D3D(nn.Module):
         return self.spatial(self.maxpool(self.relu(self.bn1(self.conv1(frames)))))
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.temporal[-1][-1].relu(self.before_relu(clips))
+        return self.relu(self.before_relu(clips))
 
     def before_relu(self, clips: Tensor) -> Tensor:
         """The same maps before the last ReLU: what DPC predicts."""
         frames = clips.transpose(1, 2)
         maps = self.frame_maps(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
-        *blocks, last = [block for stage in self.temporal for block in stage]
+        *blocks, last = [part for part in self.temporal.modules() if isinstance(part, BasicBlock)]
         for block in blocks:
             maps = block(maps)
         return last.before_relu(maps)
