@@ -64,11 +64,11 @@ def batch_of(clip: Any) -> Batch:
     return Batch(clip=clip, id=torch.arange(len(clip["frames"])))
 
 
-def write_videos(root: Path, make: Callable[[int], NDArray[np.uint8]], count: int) -> Path:
-    """A shard set whose splits train and val hold ``count`` videos each; no video is in both."""
-    splits = {}
-    for number, name in enumerate(("train", "val")):
-        rows = [RawSample(f"k{i:05d}", members(make(number * count + i))) for i in range(count)]
+def write_videos(root: Path, make: Callable[[int], NDArray[np.uint8]], counts: dict[str, int]) -> Path:
+    """A shard set of splits with so many videos each; ``make`` numbers them through all splits."""
+    splits, made = {}, 0
+    for name, count in counts.items():
+        rows = [RawSample(f"k{i:05d}", members(make(made + i))) for i in range(count)]
         file, index = f"{name}/000000.tar", f"{name}/000000.index"
         written = write_shard(root / file, rows)
         written.index.at(0).save(root / index)
@@ -77,5 +77,6 @@ def write_videos(root: Path, make: Callable[[int], NDArray[np.uint8]], count: in
             bytes=written.index.tar_bytes, sha256=written.sha256,
         )  # fmt: skip
         splits[name] = Split(samples=count, shards=(shard,))
+        made += count
     Manifest(name=root.name, splits=splits, fields={"video": 1.0, "meta": 1.0}, classes={}).save(root)
     return root

@@ -115,7 +115,8 @@ def test_batch_statistics_are_those_of_training_and_leave_no_trace() -> None:
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise, drawn anew for every frame: without a shortcut nobody can tell the order."""
-    return write_videos(tmp_path_factory.mktemp("leaks") / "noise", noise, 2 * BATCH)
+    root = tmp_path_factory.mktemp("leaks") / "noise"
+    return write_videos(root, noise, {"train": 2 * BATCH, "val": 2 * BATCH})
 
 
 def method_of(norm: str | None = None) -> Method:
