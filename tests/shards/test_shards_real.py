@@ -104,7 +104,10 @@ def test_captions(build: Build) -> None:
 def test_videos(build: Build) -> None:
     splits = {"train": {"folder": "clips", "labels": "labels.csv"}}
     manifest, shards = build(
-        kind="video_folder", root=str(ROOT / "actions" / "overhead_actions"), splits=splits
+        kind="video_folder",
+        root=str(ROOT / "actions" / "overhead_actions"),
+        splits=splits,
+        encoding={"fps": 3, "short_side": 64},
     )
     assert manifest.samples == 163
     assert manifest.classes["class"] == ["lie", "liedown", "sit", "sitdown", "standup", "walk"]

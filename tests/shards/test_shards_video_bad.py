@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from raw_videos import counting, index_first, spoilt, write
 from tiny_shards import content, picture, put
@@ -15,7 +17,7 @@ from mmssl.errors import MmsslError
 from mmssl.shards.build import build_shards
 from mmssl.shards.recipe import parse_recipe
 from mmssl.shards.sources.base import BadInput
-from mmssl.shards.video import RawVideo
+from mmssl.shards.video import Encoding, RawVideo, VideoOptions, convert
 
 GOOD = write(counting(36), 12, bf="0")
 
@@ -45,6 +47,13 @@ def gap() -> bytes:
     return write(counting(6), 10, form="matroska", times=[0, 0.1, 0.2, 0.3, 900, 900.1], bf="0")
 
 
+def two_sizes() -> bytes:
+    later = [1 + number / 10 for number in range(6)]
+    return write(counting(6), 10, form="mpegts", times=[number / 10 for number in range(6)], bf="0") + write(
+        counting(6, (96, 64)), 10, form="mpegts", times=later, bf="0"
+    )
+
+
 BAD = {
     "empty.mp4": (b"", "empty file"),
     "garbage.mp4": (bytes(range(256)) * 40, "not a readable video"),
@@ -59,8 +68,15 @@ BAD = {
     "encrypted.mp4": (spoilt(GOOD), "frame 0 does not decode"),
     "gap.mkv": (gap(), "broken timestamps: frame 4 comes 899.7"),
     "eight_k.mp4": (huge(7680, 64), r"7680x64; expected sides of at most 4096 \(encoding.max_side\)"),
+    "sizes.ts": (two_sizes(), r"frame \d is of .*, not of .* like the others"),
     "list.mp4": (b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\ngood.mp4\n", "not a readable"),
 }  # fmt: skip
+
+
+VICTIMS = {
+    form: write(counting(12), 25, form=form, codec="mpeg1video" if form == "mpeg" else "libx264")
+    for form in ("mp4", "matroska", "avi", "mpegts", "mpeg")
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -117,3 +133,24 @@ def test_a_wrong_extension_is_put_right_in_copies(tmp_path: Path) -> None:
     assert manifest.samples == 1
     assert b"a.video.mp4" in (tmp_path / "out" / "train" / "000000.tar").read_bytes()
     assert "a copy of mpegts has no place" in (tmp_path / "out" / "skipped.jsonl").read_text()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["mp4", "matroska", "avi", "mpegts", "mpeg"]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),
+    st.floats(0.05, 1),
+)
+def test_damage_is_bad_input_or_goes_unnoticed(
+    form: str, flips: list[tuple[float, int]], kept: float
+) -> None:
+    """Nothing but BadInput comes out, and nothing takes long, whatever bytes are changed or missing."""
+    data = bytearray(VICTIMS[form])
+    for place, value in flips:
+        data[int(place * len(data))] = value
+    try:
+        raw = RawVideo(bytes(data[: int(kept * len(data))]), 4096)
+        clips = convert(raw, VideoOptions(encoding=Encoding(short_side=16)))
+    except BadInput:
+        return
+    assert all(clip.meta["frames"] > 0 for clip in clips)

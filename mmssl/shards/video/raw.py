@@ -138,7 +138,7 @@ class RawVideo:
                 for number, frame in enumerate(container.decode(stream)):
                     if (frame.width, frame.height) != (self.width, self.height):
                         size, usual = f"{frame.width}x{frame.height}", f"{self.width}x{self.height}"
-                        raise BadInput(f"frame {number} is of {size}, not of {usual} like the first")
+                        raise BadInput(f"frame {number} is of {size}, not of {usual} like the others")
                     time = self._time(frame, number)
                     if time <= before:
                         raise BadInput(
