@@ -235,6 +235,9 @@ def test_defaults_are_the_papers_and_a_recipe_changes_only_what_it_names() -> No
     assert (net.pool, net.convolutions, net.hidden, net.width) == ("spatial_softmax", (512, 512), 2048, 16)
     assert (config.encoder.frames, config.encoder.fuse) == (2, "concat")
     assert config.margin == 0.2
+    changed = TCN.Config.model_validate({"augmentation": {"hue": 0.0}}).augmentation
+    assert changed == TCN.Config().augmentation.model_copy(update={"hue": 0.0})
+    assert TCN.Config(augmentation=None).augmentation is None
     single = TCN.Config(views="single", positive_radius=0.3)
     assert (single.together, single.apart) == (0.3, 0.6)
     assert (TCN.Config().together, TCN.Config().apart) == (0.0, 0.0)

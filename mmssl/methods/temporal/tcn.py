@@ -69,7 +69,8 @@ class TCNConfig(MethodConfig):
         scale=(0.8, 1.0), flip=0.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.0, blur=0.0,
         colour="frame",
     )  # fmt: skip
-    """Of each camera on its own; no flip, because left and right are part of what is to be told."""
+    """Of each camera on its own; no flip, because left and right are part of what is to be told. What a recipe
+    leaves out stays."""
     batch_norm: Normalisation = "sync"
     """``sync``: statistics of the global batch; ``local``: of each process's own."""
 
@@ -82,6 +83,14 @@ class TCNConfig(MethodConfig):
         net = value.get("net", {})
         merged = default.net.model_dump() | net if isinstance(net, dict) else net
         return default.model_dump() | value | {"net": merged}
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _on_top_of_the_defaults(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            default: ClipAugmentation = cls.model_fields["augmentation"].default
+            return default.model_dump() | value
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> "TCNConfig":
