@@ -69,8 +69,8 @@ class TCNConfig(MethodConfig):
         scale=(0.8, 1.0), flip=0.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.0, blur=0.0,
         colour="frame",
     )  # fmt: skip
-    """Of each camera on its own; no flip, because left and right are part of what is to be told. What a recipe
-    leaves out stays."""
+    """Of each camera on its own; no flip, because left and right are part of what is to be told. What a
+    recipe leaves out stays."""
     batch_norm: Normalisation = "sync"
     """``sync``: statistics of the global batch; ``local``: of each process's own."""
 
@@ -267,7 +267,6 @@ def _watch(clip: Mapping[str, Tensor], times: Tensor, moving: Tensor) -> dict[st
     watched = {
         "static": 1 - moving.float().mean(),
         "motion_known": clip["motion_known"].float().mean(),  # 0: no metadata, the gate is off
-        "sequences": clip["sequence"].unique().numel() * times.new_ones(()),
     }
     if shown.shape[1] == 2:
         return watched | {"camera_skew": (shown[:, 0] - shown[:, 1]).abs().max()}  # seconds
