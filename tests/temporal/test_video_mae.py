@@ -141,11 +141,11 @@ def test_pictures_show_what_was_seen_and_a_perfect_decoder_the_clip(
     target = method.paint(batch)[0]
     monkeypatch.setattr(method, "decode", lambda latent, visible, hidden: target)
     (sheet,) = method.pictures(batch)["reconstruction"]
-    assert sheet.shape == (3, 3 * 3 * 32, 2 * 32)
+    assert sheet.shape == (3, 3 * (3 * 32 + 4), 2 * 32)
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (method.encoder.mean, method.encoder.std))
     hidden = where_hidden(method, batch.clip["noise"])
     for sample in range(3):
-        original, masked, painted = sheet[:, 96 * sample : 96 * (sample + 1)].chunk(3, dim=1)
+        original, masked, painted = sheet[:, 100 * sample : 100 * sample + 96].chunk(3, dim=1)
         for number, t in enumerate((0, 2)):
             shown = (batch.clip["frames"][sample, t] * std + mean).clamp(0, 1)
             part = slice(32 * number, 32 * (number + 1))

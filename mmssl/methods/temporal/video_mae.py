@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmssl.losses.masked_patches import masked_patch_loss, normalise_patches
 from mmssl.methods.base import Answers, DataInfo, Loss, MethodConfig
@@ -22,6 +23,8 @@ from mmssl.stream.views.draws import Draws
 
 _PICTURED = 4
 """Clips whose strips go into the picture."""
+_GAP = 4
+"""White rows below each of them."""
 
 
 class VideoMAEConfig(MethodConfig):
@@ -154,7 +157,8 @@ class VideoMAE(MaskedAutoencoder):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """``reconstruction`` (1, 3, ·, ·): four clips, each as it is, as it was seen, and as painted in.
 
-        Every strip shows the first frames of the tubelets.
+        Every strip shows the first frames of the tubelets. Where targets are normalised, what is painted is
+        given each tubelet's true mean and spread: only what is in it is the decoder's.
         """
         few = Batch(clip={name: x[:_PICTURED] for name, x in batch.clip.items()})
         e = self.config.encoder
@@ -170,6 +174,5 @@ class VideoMAE(MaskedAutoencoder):
         for strip in rows_to_compare(rows, hidden, painted).values():
             frames = untubelets(strip, e.tubelet, e.patch, e.grid)[:, :: e.tubelet]
             films.append((frames * std + mean).clamp(0, 1).permute(0, 2, 3, 1, 4).flatten(3))
-        return {
-            "reconstruction": torch.cat([film for clip in zip(*films, strict=True) for film in clip], 1)[None]
-        }
+        clips = pad(torch.cat(films, dim=2), (0, 0, 0, _GAP), value=1.0)
+        return {"reconstruction": torch.cat(list(clips), dim=1)[None]}
