@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
+from mmssl.evaluate.figures import Lines, write_lines
 from mmssl.evaluate.pretext import full
 from mmssl.evaluate.shortcuts import SHORTCUTS
 from mmssl.methods.base import Answers, Method
@@ -93,11 +94,17 @@ class Leaks(Evaluation):
                 "(batch_size)"
             )
         about = f"{subject.queries} in batches of {size}, seen as in training but for the shortcut"
-        return [
-            score
+        scores = {
+            question: _scores(question, {name: found[name][question] for name in audits}, about)
             for question in found[AS_IT_IS]
-            for score in _scores(question, {name: found[name][question] for name in audits}, about)
-        ]
+        }
+        firsts: dict[str, str] = {}  # of questions that differ in one number only
+        for question, answers in found[AS_IT_IS].items():
+            firsts.setdefault(answers[0].curve or question, question)
+        shown = {question: scores[question][1:] for question in firsts.values()}
+        if len(audits) > 1:
+            write_lines(subject.folder, "leaks", _lines(audits[1:], shown, about))
+        return [score for asked in scores.values() for score in asked]
 
     @torch.inference_mode()
     def _ask(
@@ -173,7 +180,7 @@ def _scores(question: str, found: Mapping[str, list[Answers]], about: str) -> li
         Score(
             f"leaks/{question}", "as it is", scale * float(own.mean()), first.unit,
             f"{first.protocol}; {len(own)} cases; {about}", first.chance and scale * first.chance,
-            better=first.better,
+            better=first.better, headline=False,
         )
     ]  # fmt: skip
     for name, changed in values.items():
@@ -188,6 +195,21 @@ def _scores(question: str, found: Mapping[str, list[Answers]], about: str) -> li
             )
         )  # fmt: skip
     return scores
+
+
+def _lines(audits: Sequence[str], changes: Mapping[str, Sequence[Score]], about: str) -> Lines:
+    """What each audit changes, for several questions; audits are numbered, and the protocol names them."""
+    return Lines(
+        title="Leak audits: what each shortcut changes",
+        x_label="audit",
+        y_label="change, points",
+        x=list(range(1, len(audits) + 1)),
+        series={question: [score.value for score in scores] for question, scores in changes.items()},
+        chance=[0.0] * len(audits),
+        protocol="; ".join(
+            [*(f"{number} {name}: {_words(name)}" for number, name in enumerate(audits, start=1)), about]
+        ),
+    )
 
 
 def _words(audit: str) -> str:

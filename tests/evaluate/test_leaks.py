@@ -1,5 +1,6 @@
 """Leak audits: shortcuts are what they say, and a network that has learned one is found out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,8 @@ def method_of(norm: str | None = None) -> Method:
     return build_method({"name": "order", **settings}, DataInfo(2 * BATCH, frozenset({"video"})))
 
 
-def scores(method: Method, videos: Path, **settings: Any) -> dict[str, Score]:
-    subject = Subject(method.encoders(), videos, method=method, seed=3)
+def scores(method: Method, videos: Path, folder: Path | None = None, **settings: Any) -> dict[str, Score]:
+    subject = Subject(method.encoders(), videos, method=method, seed=3, folder=folder)
     config = parse_evaluation({"name": "leaks", "batch_size": BATCH, **settings}, "test")
     return {score.metric: score for score in evaluate(subject, [config])}
 
@@ -161,10 +162,10 @@ def train(method: Method, videos: Path, shortcut: str | None, steps: int = 30) -
         optimizer.step()
 
 
-def test_a_network_that_has_learned_a_planted_counter_is_found_out(videos: Path) -> None:
+def test_a_network_that_has_learned_a_planted_counter_is_found_out(videos: Path, tmp_path: Path) -> None:
     method = method_of()
     train(method, videos, "counter")
-    found = scores(method, videos)
+    found = scores(method, videos, tmp_path)
     own, counted = found["as it is"], found["change by counter"]
     assert own.chance == 50
     assert abs(own.value - 50) < 20  # without its counter it guesses, on 64 videos
@@ -173,7 +174,10 @@ def test_a_network_that_has_learned_a_planted_counter_is_found_out(videos: Path)
     assert abs(found["change by one_channel"].value) < 25
     assert "change by batch_statistics" in found
     assert "planted" in counted.protocol
-    assert (counted.unit, counted.headline, own.headline) == ("points", False, True)
+    assert counted.unit == "points"
+    figure = json.loads((tmp_path / "figures" / "leaks.json").read_text())
+    assert figure["series"]["arrow_of_time"][0] == counted.value
+    assert figure["protocol"].startswith("1 counter: planted")
 
 
 def test_a_network_that_never_met_a_counter_does_not_use_it(videos: Path) -> None:
