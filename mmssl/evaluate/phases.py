@@ -5,7 +5,6 @@ linear and also sees 10, 50 and 100 % of the labelled videos. Balanced accuracy 
 phases differ in length, and progress is measured inside each phase.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,8 +22,9 @@ from mmssl.evaluate.timelines import Timelines, timelines
 if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
 
-ALPHAS = np.logspace(-2, 6, 17)
-"""Ridge penalties on standardised features, chosen on the gallery by leave-one-out."""
+ALPHAS = np.logspace(-1, 7, 9)
+"""Ridge penalties on standardised features, chosen on the gallery by cross-validation over videos."""
+FOLDS = 5
 ITERATIONS = 300
 
 
@@ -70,7 +70,7 @@ class Phases(Evaluation):
             words += f", {queries.unknown} of phases that the gallery has not left out"
         return [
             *self._classification(subject, gallery, queries, words),
-            _progression(gallery, queries, list(names), words, subject.seed),
+            _progression(gallery, queries, len(names), words, subject.seed),
         ]
 
     def _classification(
@@ -200,39 +200,44 @@ def _balanced_over_repeats(sums: Tensor) -> Tensor:
     return balanced(sums).mean(1)
 
 
-def _progression(gallery: Moments, queries: Moments, names: Sequence[str], words: str, seed: int) -> Score:
+def _progression(gallery: Moments, queries: Moments, phases: int, words: str, seed: int) -> Score:
     """R² of a linear regressor of the share gone by, for each phase; the mean over phases.
 
     R² = 1 − Σ(u − û)² / Σ(u − ū)² over the queries; the bootstrap recomputes both sums from its videos.
     """
     from sklearn.linear_model import RidgeCV  # takes a second to import
+    from sklearn.model_selection import GroupKFold
 
     videos = int(queries.owner.max()) + 1
-    totals, left_out = [], []
-    for phase, name in enumerate(names):
+    totals, left_out = [], 0
+    for phase in range(phases):
         rows, asked = gallery.y == phase, queries.y == phase
-        if int(rows.sum()) < 3 or int(asked.sum()) < 3:
-            left_out.append(name)
+        true = queries.gone[asked]
+        # moments of one video are alike, so the penalty has to prove itself on other videos
+        groups = gallery.owner[rows].numpy()
+        folds = min(FOLDS, len(set(groups.tolist())))
+        if folds < 2 or len(true) < 2 or float(true.std()) < 1e-6:
+            left_out += 1
             continue
         mean, scale = _statistics(gallery.x[rows])
-        model = RidgeCV(alphas=ALPHAS).fit(
-            ((gallery.x[rows] - mean) / scale).double().numpy(), gallery.gone[rows].numpy()
-        )
+        z, u = ((gallery.x[rows] - mean) / scale).double().numpy(), gallery.gone[rows].numpy()
+        splits = list(GroupKFold(folds).split(z, u, groups))
+        model = RidgeCV(alphas=ALPHAS, cv=splits, scoring="neg_mean_squared_error").fit(z, u)
         said = torch.from_numpy(model.predict(((queries.x[asked] - mean) / scale).double().numpy()))
-        true = queries.gone[asked]
         parts = torch.stack([torch.ones_like(true), true, true.square(), (true - said).square()], dim=1)
         totals.append(torch.zeros(videos, 4, dtype=torch.float64).index_add_(0, queries.owner[asked], parts))
     if not totals:
         raise MmsslError(
-            "evaluation phases: no phase has three moments in both splits; expected a smaller `step`"
+            "evaluation phases: no phase has moments in two gallery videos and two different ones in the "
+            "queries; expected a smaller `step`, or more videos"
         )
     sums = torch.stack(totals, dim=1)[queries.owner.unique()]  # (videos, phases, 4)
     spread = bootstrap(sums, r_squared, seed)
     protocol = (
-        "linear regressor (ridge, penalty chosen on the gallery by leave-one-out) on standardised features "
-        f"of single moments, fitted and scored inside each phase on the share of it that has gone by; R² on "
-        f"the queries, mean over {len(totals)} phases"
-        + (f", without {len(left_out)} of fewer than three moments" if left_out else "")
+        f"linear regressor (ridge, penalty chosen in {FOLDS} folds of gallery videos) on standardised "
+        f"features of single moments, fitted and scored inside each phase on the share of it that has gone by; "
+        f"R² on the queries, mean over {len(totals)} phases"
+        + (f", without {left_out} that too few videos or moments show" if left_out else "")
         + f"; {words}; chance: the queries' mean; 95 % interval by bootstrap over videos"
     )
     return Score(

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 DRAWS = 1000
+FEWEST = 5
+"""Groups below which there is no interval: two batches that happen to agree would seem to leave no doubt."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Resampled:
 def bootstrap(
     totals: Tensor, statistic: Callable[[Tensor], Tensor], seed: int, draws: int = DRAWS
 ) -> Resampled | None:
-    """Resample groups with replacement (Efron, Annals of Statistics 1979); None for fewer than two groups.
+    """Resample groups with replacement (Efron, Annals of Statistics 1979); None for fewer than five groups.
 
     Args:
         totals: (G, ...) float64, what each group adds to the sums that the statistic is computed from.
@@ -36,7 +38,7 @@ def bootstrap(
         draws: R.
     """
     groups = len(totals)
-    if groups < 2:
+    if groups < FEWEST:
         return None
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(groups, (draws, groups), generator=generator)

@@ -30,7 +30,7 @@ def cameras(x, y):
 
 
 def test_two_cameras_that_agree_have_no_error(monkeypatch):
-    found = [sequence(i, cameras(circle(20), circle(20))) for i in range(3)]
+    found = [sequence(i, cameras(circle(20), circle(20))) for i in range(5)]
     scores = ask(monkeypatch, found)
     headline = scores["alignment/cameras", "alignment error"]
     assert headline.value == pytest.approx(0, abs=1e-9)
@@ -53,7 +53,9 @@ def test_a_reversed_camera(monkeypatch):
     error = np.abs(np.arange(n) - np.arange(n)[::-1]).mean() / n
     scores = ask(monkeypatch, found)
     assert scores["alignment/cameras", "alignment error"].value == pytest.approx(100 * error)
-    assert scores["alignment/cameras", "alignment error"].interval is None  # one sequence has no spread
+    assert (
+        scores["alignment/cameras", "alignment error"].interval is None
+    )  # one sequence tells nothing of others
 
 
 def test_both_directions_by_brute_force_for_cameras_of_unequal_length(monkeypatch):

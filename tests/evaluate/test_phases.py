@@ -102,9 +102,30 @@ def test_a_share_is_of_whole_videos_and_shares_are_nested():
 
 
 def test_one_phase_and_videos_of_one_moment(monkeypatch):
-    single = [sequence(i, track(np.ones((1, 6)) * i), {}, [(0, 1, "a")]) for i in range(4)]
-    scores = ask(monkeypatch, single, single, shares=(1.0,))
+    train = [sequence(i, track(np.eye(6)[: i + 1]), {}, [(0, 0.6, "a")]) for i in range(4)]
+    scores = ask(monkeypatch, train, train[:1] + train[2:], shares=(1.0,))
     assert scores["phases/classification", "balanced accuracy, 100 % of labels"].value == 100
+    assert scores["phases/progression", "R²"].value > 0.5
+
+
+def test_phases_that_cannot_be_scored_are_counted(monkeypatch):
+    train = [planted(i, names=("a", "b", "rare" if i == 0 else "c")) for i in range(6)]
+    scores = ask(monkeypatch, train, [planted(i, names=("a", "b", "c")) for i in range(9, 13)], shares=(1.0,))
+    assert "mean over 3 phases, without 1 that too few" in scores["phases/progression", "R²"].protocol
+
+
+def test_the_penalty_keeps_noise_from_scoring_below_nothing(monkeypatch):
+    """Moments of one video are alike: leaving out one moment, not its video, would choose a penalty of 0."""
+
+    def drift(i):
+        whole = planted(i)
+        rng = np.random.default_rng(300 + i)
+        x = np.repeat(rng.normal(size=(1, 60)), len(whole.tracks["video"]), axis=0)
+        x += np.linspace(0, 1, len(x))[:, None] * rng.normal(size=60)  # this video's own way through time
+        return sequence(i, track(x), {}, [(p.start, p.end, p.name) for p in whole.phases])
+
+    scores = ask(monkeypatch, [drift(i) for i in range(8)], [drift(i) for i in range(20, 32)], shares=(1.0,))
+    assert scores["phases/progression", "R²"].value > -0.35
 
 
 def test_bad_input(monkeypatch):
@@ -125,7 +146,7 @@ def test_bootstrap_of_a_mean_has_the_textbook_standard_error():
     assert spread.error == pytest.approx(expected, rel=0.1)
     low, high = spread.interval
     assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.15)
-    assert bootstrap(torch.ones(1, 2), mean, seed=0) is None
+    assert bootstrap(torch.ones(4, 2), mean, seed=0) is None
 
 
 def test_groups_are_drawn_whole():
