@@ -23,6 +23,7 @@ from mmssl.shards.sources.videos import clip_samples
 from mmssl.shards.video import Clip, Encoding, VideoOptions, shown, transcode
 from mmssl.shards.video.measure import Measures
 from mmssl.shards.video.raw import Pixels
+from mmssl.shards.video.transcode import describe
 from mmssl.shards.writer import RawSample, safe_key
 
 
@@ -178,16 +179,8 @@ def _copy(pictures: _Pictures, rate: Fraction) -> Clip:
         frames.append(data)
         measures.put(simplejpeg.decode_jpeg(data))
     times = [float(number / rate) for number in range(len(frames))]
-    meta = {
-        "fps": round(float(rate), 6),
-        "frames": len(frames),
-        "duration": round(float(len(frames) / rate), 6),
-        "width": pictures.size[0],
-        "height": pictures.size[1],
-        "codec": "mjpeg",
-        "motion": measures.motion(times),
-        "cuts": [round(times[cut], 6) for cut in measures.cuts()],
-    }
+    cuts = [times[cut] for cut in measures.cuts()]
+    meta = describe(rate, len(frames) / rate, pictures.size, "mjpeg", measures.motion(times), cuts)
     return Clip("mkv", encode.mjpeg(frames, rate, pictures.size), list(range(len(frames))), 0.0, meta)
 
 

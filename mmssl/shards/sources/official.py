@@ -20,8 +20,8 @@ class Listed(NamedTuple):
     """Of the file, without extension."""
     label: int | None
     """Class index."""
-    captions: tuple[str, ...] = ()
-    meta: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    captions: tuple[str, ...]
+    meta: dict[str, Any]
 
 
 class OfficialVideos(Source, VideoOptions):

@@ -56,7 +56,7 @@ class Something(OfficialVideos):
                     raise MmsslError(f"{where}: template {template!r} is not in {self.labels}")
                 label = number[plain]
             sentence = entry.get("label")
-            rows.append(Listed(name, label, (str(sentence),) if sentence else ()))
+            rows.append(Listed(name, label, (str(sentence),) if sentence else (), {}))
         refuse_repeated((row.name for row in rows), path)
         return rows
 

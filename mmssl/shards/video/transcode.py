@@ -60,47 +60,28 @@ def transcode(
     plan = Plan(options.segments, rate)
     measures = Measures()
     numbers: list[int] = []
-    writing: dict[int, encode.H264Writer | _Jpegs] = {}
-    whole: dict[int, bytes] = {}
+    segments = _SegmentWriter(options.encoding, plan, rate)
     size = (0, 0)
     last: tuple[int, Pixels] | None = None
-    for at, frame in enumerate(choose(frames, rate, end, start)):
+    for frame in choose(frames, rate, end, start):
         if last is None or last[0] != frame.number:
             last = frame.number, _fit(frame.rgb(), options.encoding.short_side)
         pixels = last[1]
         size = pixels.shape[1], pixels.shape[0]
         measures.put(pixels)
         numbers.append(frame.number)
-        begun = plan.begins(at)
-        if begun is not None:
-            writing[begun] = _writer(options.encoding, rate)
-        for writer in writing.values():
-            writer.put(pixels)
-        full = plan.last_ends(at)
-        if full is not None:
-            whole[full] = writing.pop(full).finish()
+        segments.put(pixels)
     if not numbers:
         raise BadInput("no frames")
-    for segment, writer in writing.items():
-        if plan.is_new(segment, writer.frames):
-            whole[segment] = writer.finish()
     times = [float(at / rate) for at in range(len(numbers))]
     motion, cuts = measures.motion(times), measures.cuts()
+    extension, codec = ("mp4", "h264") if options.encoding.mode == "h264" else ("mkv", "mjpeg")
     clips = []
-    for segment, data in whole.items():
+    for segment, data in segments.finish().items():
         first = plan.first(segment)
         count = min(plan.length or len(numbers), len(numbers) - first)
-        extension, codec = ("mp4", "h264") if options.encoding.mode == "h264" else ("mkv", "mjpeg")
-        meta = {
-            "fps": round(float(rate), 6),
-            "frames": count,
-            "duration": round(float(count / rate), 6),
-            "width": size[0],
-            "height": size[1],
-            "codec": codec,
-            "motion": motion[first : first + count],
-            "cuts": [round(times[cut - first], 6) for cut in cuts if first < cut < first + count],
-        }
+        inside = [times[cut - first] for cut in cuts if first < cut < first + count]
+        meta = describe(rate, count / rate, size, codec, motion[first : first + count], inside)
         origin = round(float(start + first / rate), 6)
         clips.append(Clip(extension, data, numbers[first : first + count], origin, meta))
     return clips
@@ -118,19 +99,32 @@ def _copy(raw: RawVideo) -> Clip:
         size = pixels.shape[1], pixels.shape[0]
         measures.put(pixels)
         times.append(float(frame.time))
-    meta: dict[str, Any] = {
-        "fps": round(float(raw.rate), 6),
-        "frames": len(times),
-        "duration": round(float(raw.duration), 6),
-        "width": size[0],
-        "height": size[1],
-        "codec": raw.codec,
-        "motion": measures.motion(times),
-        "cuts": [round(times[cut], 6) for cut in measures.cuts()],
-    }
+    cuts = [times[cut] for cut in measures.cuts()]
+    meta = describe(raw.rate, raw.duration, size, raw.codec, measures.motion(times), cuts)
     if raw.varies:
         meta["timestamps"] = [round(time, 6) for time in times]
     return Clip(extension, raw.data, list(range(len(times))), 0.0, meta)
+
+
+def describe(
+    rate: Fraction,
+    duration: Fraction,
+    size: tuple[int, int],
+    codec: str,
+    motion: list[float],
+    cuts: list[float],
+) -> dict[str, Any]:
+    """``meta`` of a clip of (width, height) ``size``, a ``motion`` per frame and ``cuts`` in seconds."""
+    return {
+        "fps": round(float(rate), 6),
+        "frames": len(motion),
+        "duration": round(float(duration), 6),
+        "width": size[0],
+        "height": size[1],
+        "codec": codec,
+        "motion": motion,
+        "cuts": [round(cut, 6) for cut in cuts],
+    }
 
 
 def _fit(rgb: Pixels, short_side: int) -> Pixels:
@@ -141,6 +135,35 @@ def _fit(rgb: Pixels, short_side: int) -> Pixels:
     if size == (width, height):
         return rgb
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _SegmentWriter:
+    """Frames into segments, of which several are open where they overlap; only encoded bytes are held."""
+
+    def __init__(self, encoding: Encoding, plan: Plan, rate: Fraction) -> None:
+        self._encoding, self._plan, self._rate = encoding, plan, rate
+        self._open: dict[int, encode.H264Writer | _Jpegs] = {}
+        self._whole: dict[int, bytes] = {}
+        self._frames = 0
+
+    def put(self, rgb: Pixels) -> None:
+        """The next frame."""
+        begun = self._plan.begins(self._frames)
+        if begun is not None:
+            self._open[begun] = _writer(self._encoding, self._rate)
+        for writer in self._open.values():
+            writer.put(rgb)
+        full = self._plan.last_ends(self._frames)
+        if full is not None:
+            self._whole[full] = self._open.pop(full).finish()
+        self._frames += 1
+
+    def finish(self) -> dict[int, bytes]:
+        """Segment number to its file, in order."""
+        for segment, writer in self._open.items():
+            if self._plan.is_new(segment, writer.frames):
+                self._whole[segment] = writer.finish()
+        return self._whole
 
 
 class _Jpegs:
