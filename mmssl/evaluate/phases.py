@@ -235,7 +235,7 @@ def _progression(gallery: Moments, queries: Moments, phases: int, words: str, se
     spread = bootstrap(sums, r_squared, seed)
     protocol = (
         f"linear regressor (ridge, penalty chosen in {FOLDS} folds of gallery videos) on standardised "
-        f"features of single moments, fitted and scored inside each phase on the share of it that has gone by; "
+        f"features of single moments, fitted and scored inside each phase on the share of it gone by; "
         f"R² on the queries, mean over {len(totals)} phases"
         + (f", without {left_out} that too few videos or moments show" if left_out else "")
         + f"; {words}; chance: the queries' mean; 95 % interval by bootstrap over videos"
