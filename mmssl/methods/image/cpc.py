@@ -27,7 +27,8 @@ class CPCImageConfig(PredictiveConfig):
         name="resnet18", image_size=256, kwargs={"norm_layer": "groupnorm"}
     )
     """A network that takes images of any size. GroupNorm or LayerNorm: statistics that the patches of an
-    image share would tell which belong together."""
+    image share would tell which belong together. In small networks prefer ``groupnorm1``, one group: of a
+    patch that has become one cell, 32 groups of two channels keep nothing but signs."""
     grid: int = Field(default=7, ge=3)
     """Patches a side. They overlap by half: their side is 2 / (grid + 1) of the image's."""
     steps: PositiveInt = 5
