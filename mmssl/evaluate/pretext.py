@@ -148,7 +148,7 @@ def _lines(name: str, questions: dict[str, Answers], scores: dict[str, Score]) -
     return Lines(
         title=f"{title} on held-out data",
         x_label=questions[order[0]].axis,
-        y_label=f"{title}, {unit}" if unit else title,
+        y_label=unit,
         x=[questions[question].at or 0.0 for question in order],
         series={"trained": [point.value for point in points]},
         chance=None if any(point.chance is None for point in points) else [point.chance for point in points],

@@ -72,13 +72,13 @@ def lines(figure: dict[str, Any]) -> dict[str, Any]:
     drawn = go.Figure(
         layout=go.Layout(
             title={"text": figure["title"], "x": 0.02, "y": 0.97, "yanchor": "top"},
-            height=300,
-            margin={"l": 56, "r": 12, "t": 36, "b": 44},
+            height=320,
+            margin={"l": 56, "r": 12, "t": 58, "b": 44},
             xaxis={"title": {"text": figure["x_label"], "standoff": 6}, "nticks": 8, "zeroline": False},
-            yaxis={"title": {"text": figure["y_label"], "standoff": 6}, "nticks": 6, "zeroline": False},
+            yaxis={"title": {"text": figure["y_label"], "standoff": 6}, "nticks": 6, "rangemode": "tozero"},
             hovermode="x unified",
             showlegend=True,
-            legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"},
+            legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
             template="none",
         )
     )
