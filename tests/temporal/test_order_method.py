@@ -142,7 +142,7 @@ def test_it_leaves_its_clip_encoder() -> None:
     [
         (
             {"task": "verify", "encoder": {"kind": "frames", "net": NET, "frames": 2}},
-            "expected one of one frame",
+            "expected one frame for task verify",
         ),
         ({"task": "arrow", "encoder": {"kind": "frames", "net": NET}}, "more than one frame for task arrow"),
         ({"spacing": [2.0, 1.0]}, "spacing: expected \\(shortest, longest\\)"),

@@ -93,8 +93,8 @@ class Order(Method):
         if (self.encoder.frames == 1) != single:
             expected = "one frame" if single else "more than one frame"
             raise MmsslError(
-                f"order: encoder: expected one of {expected} for task {config.task}, "
-                f"found {self.encoder.frames} frames"
+                f"order: encoder.frames: expected {expected} for task {config.task}, "
+                f"found {self.encoder.frames}"
             )
         dim, dropout = self.encoder.dim, config.dropout
         self.head: nn.Module
@@ -121,8 +121,11 @@ class Order(Method):
         order = batch.clip["order"]
         logits, z = self.answer(batch)
         loss = cross_entropy(logits.flatten(0, 1).float(), order.flatten())
-        accuracy = (logits.argmax(dim=2) == order).float().mean()
-        return Loss(loss, {"accuracy": accuracy.detach()}, z.detach().flatten(0, 1))
+        right = (logits.argmax(dim=2) == order).float()
+        parts = {"accuracy": right.mean()}
+        if self.config.task == "verify":
+            parts["balanced_accuracy"] = balanced(right).mean()
+        return Loss(loss, parts, z.detach().flatten(0, 1))
 
     def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (B, K, classes), and the features of all units z (B, U, d)."""
@@ -142,13 +145,12 @@ class Order(Method):
         match self.config.task:
             case "verify":
                 asked = "4 triples of each video, 1 in order and 3 with the same ends around another middle"
-                balanced = (right[:, 0] + right[:, 1:].mean(dim=1)) / 2
                 return {
                     "verification": Answers(
                         right.flatten(), f"{asked}; always answering 'shuffled' scores 75 %", chance=0.75
                     ),
                     "verification_balanced": Answers(
-                        balanced, f"{asked}; mean of the accuracies on the two", chance=0.5
+                        balanced(right), f"{asked}; mean of the accuracies on the two", chance=0.5
                     ),
                 }
             case "sort":
@@ -158,3 +160,8 @@ class Order(Method):
             case "arrow":
                 name, asked = "arrow_of_time", "one clip of each video, forwards or backwards"
         return {name: Answers(right.flatten(), f"{asked}; {classes} classes", chance=1 / classes)}
+
+
+def balanced(right: Tensor) -> Tensor:
+    """(B,) mean of the accuracies on both classes, of right answers (B, 4) of which the first is positive."""
+    return (right[:, 0] + right[:, 1:].mean(dim=1)) / 2
