@@ -48,8 +48,10 @@ class Container:
     """Height and width of a frame as it is stored."""
 
     def __init__(self, data: bytes | memoryview) -> None:
+        # The tables of an MP4 say all that is asked for; parsing its pictures too takes a third of opening.
+        options = {"fflags": "noparse"} if bytes(data[4:8]) == b"ftyp" else {}
         try:
-            self._container = av.open(io.BytesIO(data), mode="r")
+            self._container = av.open(io.BytesIO(data), mode="r", options=options)
         except (av.FFmpegError, ValueError) as error:
             raise ValueError(f"not a readable video ({_words(error)})") from error
         try:
