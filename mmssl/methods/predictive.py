@@ -112,7 +112,7 @@ def ask_ahead(
     answers: dict[str, Answers] = {}
     policies: tuple[tuple[Negatives, int, str], ...] = (
         ("other_sequences", config.candidates, "other samples"),
-        ("same_sequence", min(config.candidates, pool.z.shape[1]), "the same sequence, past ones too"),
+        ("same_sequence", min(config.candidates, pool.z.shape[1]), "other positions of the same sequence"),
     )
     for k, predicted, target in aheads:
         score = scores(predicted, pool.z, config.score, config.temperature or 1.0).flatten(2)

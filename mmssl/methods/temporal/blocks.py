@@ -58,6 +58,11 @@ def block_view(encoder: OfBlocks, augmentation: ClipAugmentation | None) -> Clip
     return ClipView(sampler, encoder.image_size, encoder.mean, encoder.std, augmentation)
 
 
+def about(frames: int, step: float) -> str:
+    """What a block is and how far apart they are, for protocols."""
+    return f"block of {frames} frame{'s' if frames > 1 else ''}, k steps of {step:g} s ahead"
+
+
 def spans(times: Tensor, blocks: int) -> Tensor:
     """(B, N, 2) first and last time of each of N blocks, from the times (B, N·n) of their frames."""
     return times.unflatten(1, (blocks, -1))[:, :, [0, -1]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmssl.losses.predictive import Pool
 from mmssl.methods.base import Answers, DataInfo, Loss, Method
 from mmssl.methods.predictive import Ahead, ask_ahead, build_pool, parts
-from mmssl.methods.temporal.blocks import BlocksConfig, block_view, spans
+from mmssl.methods.temporal.blocks import BlocksConfig, about, block_view, spans
 from mmssl.models.clip import ClipEncoder, build_clip_encoder
 from mmssl.models.clip.frame_net import FrameNetConfig
 from mmssl.models.clip.frames import FramesConfig
@@ -85,5 +85,5 @@ class CPC(Method):
     @torch.no_grad()
     def pretext(self, batch: Batch) -> dict[str, Answers]:
         c, pool = self.encode(batch)
-        words = f"block of {self.encoder.g_enc.frames} frames, k steps of {self.encoder.step:g} s ahead"
+        words = about(self.encoder.g_enc.frames, self.encoder.step)
         return ask_ahead(self.config, self.predict(c), pool, batch.id, words, "blocks ahead")

@@ -10,7 +10,7 @@ from torch.nn.functional import relu
 from mmssl.losses.predictive import Pool
 from mmssl.methods.base import Answers, DataInfo, Loss, Method
 from mmssl.methods.predictive import Ahead, ask_ahead, build_pool, parts
-from mmssl.methods.temporal.blocks import BlocksConfig, block_view, spans
+from mmssl.methods.temporal.blocks import BlocksConfig, about, block_view, spans
 from mmssl.models.clip import ClipEncoder, build_clip_encoder
 from mmssl.models.clip.dense_recurrent import DenseRecurrent, DenseRecurrentConfig
 from mmssl.stream.batch import Batch
@@ -77,8 +77,7 @@ class DPC(Method):
     @torch.no_grad()
     def pretext(self, batch: Batch) -> dict[str, Answers]:
         aheads, pool, _ = self.predict(batch)
-        block = f"block of {self.encoder.f.frames} frames, k steps of {self.encoder.step:g} s ahead"
-        words = f"one place of the map of a {block}"
+        words = f"one place of the map of a {about(self.encoder.f.frames, self.encoder.step)}"
         return ask_ahead(self.config, aheads, pool, batch.id, words, "blocks ahead")
 
 
