@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from mmssl.config import Config
@@ -17,6 +18,14 @@ class MethodConfig(Config):
     """Base of every method's settings; ``name`` selects the method in a recipe."""
 
     name: str
+
+    @field_validator("augmentation", mode="before", check_fields=False)
+    @classmethod
+    def _on_top_of_the_default(cls, value: Any) -> Any:
+        """What a recipe leaves out of ``augmentation`` keeps the method's own value, not the view's."""
+        if isinstance(value, dict):
+            return cls.model_fields["augmentation"].default.model_dump() | value
+        return value
 
 
 @dataclass(frozen=True)

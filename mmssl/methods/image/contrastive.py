@@ -1,9 +1,6 @@
 """What the contrastive image methods share: an encoder, two augmented views, and how both are configured."""
 
 from collections.abc import Sequence
-from typing import Any
-
-from pydantic import field_validator
 
 from mmssl.methods.base import MethodConfig
 from mmssl.modalities import modality_of
@@ -18,14 +15,6 @@ class ContrastiveConfig(MethodConfig):
     """Which field is seen; of a video one frame, another in every pass."""
     augmentation: ContrastiveAugmentation = ContrastiveAugmentation.simclr()
     """Of both views; what a recipe leaves out keeps the value of the method's paper."""
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_the_papers(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            default: ContrastiveAugmentation = cls.model_fields["augmentation"].default
-            return default.model_dump() | value
-        return value
 
 
 def two_views(

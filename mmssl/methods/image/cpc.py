@@ -1,10 +1,10 @@
 """CPC on images: Representation Learning with Contrastive Predictive Coding (van den Oord et al., 2018)."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -42,13 +42,6 @@ class CPCImageConfig(PredictiveConfig):
         scale=(0.3, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0
     )
     """Of the whole image, before it is cut; what a recipe leaves out keeps these values."""
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_ours(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return cls.model_fields["augmentation"].default.model_dump() | value
-        return value
 
     @model_validator(mode="after")
     def _fits(self) -> "CPCImageConfig":

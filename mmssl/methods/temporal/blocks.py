@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from mmssl.methods.predictive import PredictiveConfig
@@ -26,13 +26,6 @@ class BlocksConfig(PredictiveConfig):
     )
     """Of the whole sequence; what a recipe leaves out keeps these values. Each frame draws its colours, so
     those of a sequence do not give it away. None: the centre, unchanged."""
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_ours(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return cls.model_fields["augmentation"].default.model_dump() | value
-        return value
 
     @model_validator(mode="after")
     def _something_to_predict(self) -> "BlocksConfig":

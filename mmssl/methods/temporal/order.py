@@ -7,10 +7,10 @@ arrow    Learning and Using the Arrow of Time (Wei et al., CVPR 2018): does a cl
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -59,13 +59,6 @@ class OrderConfig(MethodConfig):
         scale=(0.5, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0
     )
     """What a recipe leaves out keeps these values."""
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_ours(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return cls.model_fields["augmentation"].default.model_dump() | value
-        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> "OrderConfig":

@@ -84,14 +84,6 @@ class TCNConfig(MethodConfig):
         merged = default.net.model_dump() | net if isinstance(net, dict) else net
         return default.model_dump() | value | {"net": merged}
 
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_the_defaults(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            default: ClipAugmentation = cls.model_fields["augmentation"].default
-            return default.model_dump() | value
-        return value
-
     @model_validator(mode="after")
     def _fits(self) -> "TCNConfig":
         if len(set(self.cameras)) < len(self.cameras) or len(self.cameras) < self.shown:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -43,13 +43,6 @@ class VideoMAEConfig(MethodConfig):
         scale=(0.4, 1.0), flip=0.0, jitter=0.0, grey=0.0, blur=0.0
     )
     """A crop, colours untouched; what a recipe leaves out keeps these values."""
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _on_top_of_ours(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return cls.model_fields["augmentation"].default.model_dump() | value
-        return value
 
     @model_validator(mode="after")
     def _hides(self) -> "VideoMAEConfig":
