@@ -1,6 +1,6 @@
 """SimCLR and MAE make an encoder better than the one it started from, and MAE can learn images by heart."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from torch.nn.functional import interpolate
 
 from mmssl.methods import Method
 from mmssl.stream.batch import Batch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSES = 8
 GENTLE = {
@@ -65,15 +67,6 @@ def learn(method: Method, steps: int, lr: float, batches: Callable[[int], Batch]
         method.after_step(step / steps)
         losses.append(float(loss.detach()))
     return sum(losses[-10:]) / 10
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the course of a short training, depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

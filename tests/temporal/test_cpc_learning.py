@@ -13,6 +13,8 @@ from mmssl.shards.sources.miniworld_clips import MiniworldClips
 from mmssl.stream import Source, StreamConfig, scan
 from mmssl.stream.batch import Batch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORLD = {"distractors": 0, "radius": (0.38, 0.46), "defocus": 0.032, "haze": 0.65, "size": 64}
 IMAGE = {
     "name": "resnet18",
@@ -38,15 +40,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> StreamConfig:
     source = MiniworldClips(clips={"train": 128, "val": 40}, fields=("video",), world=WORLD)  # type: ignore[arg-type]
     build_shards(ShardRecipe(name="clips", source=source), folder)
     return StreamConfig(sources=(Source(shards=str(folder), split="train"),), workers=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the course of a short training, depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batches(config: StreamConfig, method: Method, split: str, size: int, seed: int) -> Iterator[Batch]:

@@ -1,6 +1,5 @@
 """DPC and CPC on images learn within seconds what goes on across a sequence: the stripes of its wallpaper."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from mmssl.methods import Method
 from mmssl.stream.batch import Batch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stripes(n: int, frames: int, size: int, seed: int) -> Tensor:
@@ -34,15 +35,6 @@ def batch_of(method: Method, n: int, seed: int) -> Batch:
         return Batch(clip={"frames": stripes(n, FRAMES, 32, seed), "times": times}, id=ids)
     offsets = torch.randint(0, 2, (n, 25, 2), generator=torch.Generator().manual_seed(seed))
     return Batch(image={"pixels": stripes(n, 1, 48, seed)[:, 0], "offsets": offsets}, id=ids)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the course of a short training, depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # groups of one or two numbers, which a patch of 16 px leaves at last, would keep nothing but their signs

@@ -1,6 +1,5 @@
 """Order is learned from videos nobody labelled, and the arrow of time is not where there is none to see."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from mmssl.methods import DataInfo, Method, build_method
 from mmssl.miniworld import MiniworldConfig, clip
 from mmssl.stream import Source, Stream, StreamConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAIN, VAL = 400, 120
 EASY = MiniworldConfig(size=32, fps=RATE, distractors=0, radius=(0.38, 0.46), defocus=0.032, haze=0.65)
 NET = {
@@ -22,15 +23,6 @@ NET = {
     },
     "pool": "flatten", "width": 64,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the course of a short training, depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """TCN: who is compared with whom, what is gated, several processes against one, and what can be asked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from mmssl.methods.temporal.tcn import TCN, Moments
 from mmssl.models.artifact import load_encoder, save_encoder
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.draws import Draws
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LOSSES = ["triplet", "n_pairs", "info_nce"]
 
@@ -251,11 +253,3 @@ def test_the_encoder_that_is_left_computes_what_was_trained(tmp_path: Path) -> N
     clips = batch.clip["frames"][0].flatten(0, 1).unflatten(0, (-1, 2))
     torch.testing.assert_close(loaded(clips), z[0].flatten(0, 1))
     assert (loaded.frames, loaded.stride) == (2, 0.1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

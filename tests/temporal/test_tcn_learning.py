@@ -1,6 +1,5 @@
 """TCN learns which moment it is: the same instant is found in the other camera of unseen clips."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from mmssl.methods.temporal.tcn import TCN
 from mmssl.shards.build import build_shards
 from mmssl.shards.recipe import ShardRecipe
 from mmssl.stream import Source, Stream, StreamConfig, scan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EASY = {
     "size": 48,
@@ -47,15 +48,6 @@ LIGHT = {
     "blur": 0.0,
 }
 STEPS, BATCH, RATE = 150, 4, 2e-3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the course of a short training, depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """VideoMAE: tubes stay hidden at all times, none reaches the encoder, and it learns to paint them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from mmssl.shards import encode
 from mmssl.stream.batch import Batch
 from mmssl.stream.sample import Sample
 from mmssl.stream.views.draws import Draws
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENCODER = {"frames": 4, "image_size": 32, "patch": 8, "width": 24, "depth": 2, "heads": 2, "stride": 0.25}
 TINY = {"encoder": ENCODER, "decoder_width": 16, "decoder_depth": 2, "decoder_heads": 2, "mask_ratio": 0.75}
@@ -37,15 +38,6 @@ def batch_of(frames: Tensor, seed: int = 0) -> Batch:
 @pytest.fixture
 def batch() -> Batch:
     return batch_of(torch.randn(3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The course of a short training depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def where_hidden(method: VideoMAE, noise: Tensor) -> Tensor:
