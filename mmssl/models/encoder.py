@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
+from mmssl.models import dcfnet  # noqa: F401 (timm knows it once it is imported)
 from mmssl.models.weights import load_state, read_tensors, weights_path
 
 
@@ -54,7 +55,7 @@ class EncoderConfig(StartConfig):
     """A timm backbone without its classifier, and the images it expects."""
 
     name: str = "resnet18"
-    """Any name that ``timm.create_model`` knows."""
+    """Any name that ``timm.create_model`` knows, or ``dcfnet``, the trackers' own."""
     stem: Literal["default", "small", "small_stride2", "small_stride4"] = "default"
     """For ResNets on small images: a 3×3 first convolution, and 1, 2 or 4 pixels a cell of the first stage.
 

@@ -1,0 +1,44 @@
+"""The feature map that trackers and label propagation look at: of any stage of any image encoder."""
+
+from torch import Tensor, nn
+
+from mmssl.errors import MmsslError
+from mmssl.models.encoder import Encoder
+
+
+class FeatureMap(nn.Module):
+    """Images (B, 3, H, W) float, normalised as the encoder wants, to (B, C, h, w).
+
+    Args:
+        encoder: any image encoder.
+        stage: the backbone's stage by timm's count (0 is a ResNet's stem, 1 its ``layer1``; of a transformer,
+            a block); None is the last one.
+
+    Raises:
+        MmsslError: the backbone has no such stage, or gives none of its stages.
+    """
+
+    def __init__(self, encoder: Encoder, stage: int | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stage = stage
+        if stage is not None:
+            _check(encoder, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stage is None:
+            return self.encoder.feature_map(x)
+        backbone = self.encoder.backbone
+        maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]
+            x, indices=[self.stage], intermediates_only=True
+        )
+        return maps[0]
+
+
+def _check(encoder: Encoder, stage: int) -> None:
+    backbone, name = encoder.backbone, encoder.config.name
+    if not hasattr(backbone, "forward_intermediates"):
+        raise MmsslError(f"stage: {name} gives no feature maps of single stages; expected none")
+    stages = len(getattr(backbone, "blocks", ())) or len(getattr(backbone, "feature_info", ()))
+    if not 0 <= stage < stages:
+        raise MmsslError(f"stage: {name} has stages 0 to {stages - 1}, found {stage}")

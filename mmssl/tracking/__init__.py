@@ -1,0 +1,1 @@
+"""The online tracker and the geometry of boxes."""
