@@ -1,11 +1,9 @@
 """Collectives on real processes: values in rank order, and gradients that DDP's average makes exact."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from mmssl.distributed import any_rank, gather, mean
@@ -16,8 +14,7 @@ def global_loss(z: Tensor) -> Tensor:
     return torch.logsumexp(z @ z.T, dim=1).mean() - 2 * z.diagonal().sum()
 
 
-def rank_main(rank: int, world: int, meeting: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+def on_every_rank(rank: int, world: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(world * 3, 4, dtype=torch.float64)
     weight = torch.randn(4, 4, dtype=torch.float64, requires_grad=True)
@@ -34,12 +31,11 @@ def rank_main(rank: int, world: int, meeting: str) -> None:
     assert not gather(local, gradient=False).requires_grad
     assert any_rank(rank == world - 1)
     assert not any_rank(False)
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_gathered_gradients_equal_the_full_batch_ones(world: int, tmp_path: Path) -> None:
-    mp.spawn(rank_main, args=(world, str(tmp_path / "meeting")), nprocs=world)
+def test_gathered_gradients_equal_the_full_batch_ones(world: int, ranks: Callable[..., None]) -> None:
+    ranks(on_every_rank, world)
 
 
 def test_one_process_needs_no_group() -> None:

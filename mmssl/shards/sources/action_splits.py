@@ -1,5 +1,6 @@
 """UCF101 and HMDB51, whose authors give three splits each; results are reported as the mean over them."""
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 from mmssl.errors import MmsslError
@@ -51,8 +52,9 @@ class ActionSplits(OfficialVideos):
                 rows[part].append(Listed(name, number_of[label], (), meta))
         return self.found(dict(rows), classes)
 
+    @abstractmethod
     def read_split(self, tree: Files, number: int) -> Split:
-        raise NotImplementedError
+        """Official split ``number``, 1 to 3."""
 
     def classes(self, tree: Files, split: Split) -> list[str]:
         """In the order of their indices."""

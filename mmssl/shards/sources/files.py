@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -12,26 +13,26 @@ LARGEST = 4 << 30
 """No raw file of 4 GiB or more is read into memory; an archive can claim any size."""
 
 
-class Files:
+class Files(ABC):
     """A tree of files; paths are relative, with forward slashes."""
 
     root: str
 
+    @abstractmethod
     def list(self, folder: str = ".") -> list[tuple[str, int]]:
         """(path relative to ``folder``, bytes) of every file beneath it, sorted by path.
 
         Raises:
             MmsslError: there is no such folder.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, path: str) -> bytes:
         """The content of one file.
 
         Raises:
             BadInput: it is missing, damaged or too large.
         """
-        raise NotImplementedError
 
     def read_text(self, path: str) -> str:
         """A small text file that the configuration names.
