@@ -42,6 +42,8 @@ class Stage:
     """Name to PNG."""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name to lines: title, x_label, y_label, x, series, chance, untrained, protocol."""
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name to title, columns, rows, protocol."""
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     manifest: Manifest | None = None
 
@@ -107,6 +109,7 @@ def _stage(folder: Path) -> Stage:
         figures={
             path.stem: _figure(path, content["scores"]) for path in sorted(folder.glob("figures/*.json"))
         },
+        tables={path.stem: _table(path) for path in sorted(folder.glob("tables/*.json"))},
         quarantined=_lines(folder / "quarantine.jsonl"),
         manifest=load_manifest(folder) if (folder / FILE_NAME).is_file() else None,
     )
@@ -133,6 +136,16 @@ def _figure(path: Path, scores: list[dict[str, Any]]) -> dict[str, Any]:
     untrained = [values.get((evaluation, metric)) for evaluation, metric in figure["untrained"]]
     known = any(value is not None for value in untrained)
     return figure | {"untrained": untrained if known else None}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table = read_json(path, "a table that an evaluation left")
+    wanted = {"title", "columns", "rows", "protocol"}
+    if not isinstance(table, dict) or not wanted <= table.keys():
+        raise MmsslError(f"{path}: expected a table with {', '.join(sorted(wanted))}")
+    if any(len(row) != len(table["columns"]) for row in table["rows"]):
+        raise MmsslError(f"{path}: rows: expected as many cells as there are columns")
+    return table
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

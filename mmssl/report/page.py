@@ -39,7 +39,9 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(duration=duration, value=value, pretty=pretty, image=image, beside=beside)
+    pages.filters.update(
+        duration=duration, value=value, pretty=pretty, image=image, beside=beside, cell=cell
+    )
     trained = [stage for stage in run.stages if stage.log]
     maps = [(stage, stage.map) for stage in run.stages if stage.map is not None]
     sheets = {_name_of(map_.sheet): image(map_.sheet, "jpeg") for _, map_ in maps}
@@ -70,6 +72,7 @@ def render(run: Run) -> str:
         table=results(run.scores),
         trained=[(stage, throughput(stage)) for stage in trained],
         plotted=[stage for stage in run.stages if stage.figures],
+        tabled=[stage for stage in run.stages if stage.tables],
         pictured=[stage for stage in run.stages if stage.pictures],
         built=[stage for stage in run.stages if stage.manifest is not None],
         quarantine=[(stage, faults(stage)) for stage in trained],
@@ -159,6 +162,13 @@ def value(number: float | None, unit: str = "") -> str:
         return "–"
     text = f"{number:.1f}" if unit == "%" else f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
     return text.replace("-", "−")
+
+
+def cell(content: str | float | None) -> str:
+    """Of a table: words as they are, whole numbers whole, others with one digit after the point."""
+    if content is None:
+        return ""
+    return content if isinstance(content, str) else value(content, "" if isinstance(content, int) else "%")
 
 
 def beside(score: dict[str, Any]) -> str:
