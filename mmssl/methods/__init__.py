@@ -18,6 +18,7 @@ from mmssl.methods.temporal.dpc import DPC
 from mmssl.methods.temporal.order import Order
 from mmssl.methods.temporal.tcn import TCN
 from mmssl.methods.temporal.video_mae import VideoMAE
+from mmssl.methods.tracking.crw import CRW
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "cpc_image": CPCImage,
     "order": Order,
     "video_mae": VideoMAE,
+    "crw": CRW,
 }
 
 

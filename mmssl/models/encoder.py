@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
-from mmssl.models import dcfnet  # noqa: F401 (timm knows it once it is imported)
+from mmssl.models import dcfnet, resnet_stride8  # noqa: F401 (timm knows them once they are imported)
 from mmssl.models.weights import load_state, read_tensors, weights_path
 
 
@@ -144,7 +144,8 @@ def _small_stem(backbone: Any, config: EncoderConfig) -> None:
         )
     stride = 1 if config.stem == "small" else 2
     pooled = config.stem == "small_stride4"
-    stem = nn.Conv2d(3, backbone.conv1.out_channels, 3, stride=stride, padding=1, bias=False)
+    width, mode = backbone.conv1.out_channels, backbone.conv1.padding_mode
+    stem = nn.Conv2d(3, width, 3, stride=stride, padding=1, bias=False, padding_mode=mode)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     backbone.conv1 = stem  # type: ignore[assignment]
     if not pooled:
