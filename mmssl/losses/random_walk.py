@@ -1,6 +1,7 @@
 """Walks on a graph whose nodes are patches of a video's frames (Jabri et al., NeurIPS 2020, section 3)."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def round_trips(q: Tensor, temperature: float, dropout: float = 0.0) -> Iterator
     with torch.autocast(q.device.type, enabled=False):
         q = q if q.dtype == torch.float64 else q.float()
         there = back = None
-        for here, after in zip(q.unbind(1)[:-1], q.unbind(1)[1:], strict=True):
+        for here, after in pairwise(q.unbind(1)):
             forth = transition(here, after, temperature, dropout)
             home = transition(after, here, temperature, dropout)
             there = forth if there is None else there @ forth

@@ -1,6 +1,8 @@
 """CRW: Space-Time Correspondence as a Contrastive Random Walk (Jabri, Owens and Efros, NeurIPS 2020)."""
 
 from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmssl.errors import MmsslError
-from mmssl.losses.random_walk import cycle_loss, returned, round_trips
+from mmssl.losses.random_walk import cycle_loss, returned, round_trips, transition
 from mmssl.methods.base import Answers, DataInfo, Loss, Method, MethodConfig
 from mmssl.models.batch_norm import Normalisation, globalise
 from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder, timm_arguments
@@ -128,14 +130,21 @@ class CRW(Method):
         _, q = self.embed(batch.clip)
         nodes, stride = q.shape[2], self.config.stride
         asked = f"one of {nodes} {self.config.nodes} of a frame; k frames ahead, {stride:g} s each, and back"
+        walks = enumerate(round_trips(q, self.config.temperature), 1)
+        told = partial(Answers, protocol=asked, chance=1 / nodes, curve="cycle", axis="frames ahead")
+        return {f"cycle_{k}": told(returned(p).flatten(), at=float(k)) for k, p in walks}
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """The patches of the first clip's first frame, and those of its last that they are likeliest at."""
+        if self.config.nodes == "cells":
+            return {}
+        _, q = self.embed({"nodes": batch.clip["nodes"][:1]})
+        walk, nodes = torch.eye(q.shape[2], device=q.device), batch.clip["nodes"][0].float()
+        for here, after in pairwise(q[0]):
+            walk = walk @ transition(here, after, self.config.temperature)
+        mean, std = (nodes.new_tensor(x).view(3, 1, 1) for x in (self.encoder.mean, self.encoder.std))
         return {
-            f"cycle_{k}": Answers(
-                returned(p).flatten(),
-                asked,
-                chance=1 / nodes,
-                curve="cycle",
-                at=float(k),
-                axis="frames ahead",
-            )
-            for k, p in enumerate(round_trips(q, self.config.temperature), 1)
+            name: (patches * std + mean).clamp(0, 1)
+            for name, patches in {"patch": nodes[0], "found": nodes[-1, walk.argmax(dim=1)]}.items()
         }

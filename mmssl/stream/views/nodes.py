@@ -22,7 +22,7 @@ class NodesView(ClipView):
 
     The N = G² patches of a frame lie on a grid, row by row, ``step`` pixels apart. Of each a random part is
     enlarged to the patch's size, drawn anew for every patch of every frame: what lies at the same place of
-    two frames can then not be recognised by where in its patch it lies (Jabri et al., NeurIPS 2020, appendix).
+    two frames can then not be recognised by where in its patch it lies (Jabri et al., NeurIPS 2020).
     They are cut in ``finish``, in one ``grid_sample`` of the frames as ``ClipView`` shows them.
 
     Args:
