@@ -20,8 +20,7 @@ def cut_out(frames: Sequence[Tensor], windows: Boxes, size: int) -> Tensor:
 
     Args:
         frames: B frames (3, H, W) uint8, of any sizes.
-        windows: (B, n, 4) as all boxes: the first and last row and column of a crop lie half of its own pixels
-            inside the window's edges.
+        windows: (B, n, 4) as all boxes; their edges are the outer edges of the crops' first and last pixels.
     """
     if not frames or frames[0].device.type == "cpu":
         return _with_opencv(frames, windows, size)

@@ -126,9 +126,7 @@ class Camera(Frames):
             while self._taken <= number:
                 seen, pixels = self._camera.read()
                 if not seen:
-                    raise MmsslError(
-                        f"{self.name}: gave no frame after {self._taken}; is it still connected?"
-                    )
+                    raise MmsslError(f"{self.name}: no frame after {self._taken}; is it connected?")
                 self._taken += 1
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1])).permute(2, 0, 1)
 
@@ -151,7 +149,7 @@ def open_frames(source: str | Path | int) -> Frames:
         except (OSError, ValueError) as error:
             raise MmsslError(f"{path}: {error}; expected a video or a folder of images") from error
     if str(source).isdecimal():
-        return Camera(int(source))
+        return Camera(int(str(source)))
     raise MmsslError(f"{path}: no such file; expected a video, a folder of images or a camera's number")
 
 

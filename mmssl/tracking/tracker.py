@@ -1,4 +1,4 @@
-"""The online tracker of DCFNet (Wang et al., 2017) and UDT (Wang et al., CVPR 2019), for many targets at once.
+"""The online tracker of DCFNet (Wang et al., 2017) and UDT (Wang et al., CVPR 2019), many targets at once.
 
 In every frame the filter looks at a few scales of a window around the target's last place, the highest
 response says where it is and how large, and the filter learns a little of what lies there now.
@@ -27,25 +27,25 @@ class TrackerConfig(Config):
     """How a target is followed. The defaults are DCFNet's and those of UDT's PyTorch version."""
 
     padding: NonNegativeFloat = 2.0
-    """What a search window has around its target, in sizes of the target: it is 1 + padding as wide and high."""
+    """A search window is 1 + ``padding`` times as wide and as high as its target."""
     crop: PositiveInt | None = None
     """Side in pixels to which search windows are brought; None is the encoder's ``image_size``."""
     scales: PositiveInt = 3
     """How many sizes of the target are tried: ``scale_step`` to the powers … −1, 0, 1 …; odd."""
-    scale_step: float = Field(1.0275, gt=1)
+    scale_step: float = Field(default=1.0275, gt=1)
     """Between neighbouring sizes."""
     scale_penalty: PositiveFloat = 0.9925
     """The response of every size but the present one counts this often. Above 1 it is no penalty: it favours
     change, as in UDT's original code (1.2)."""
-    rate: float = Field(0.01, ge=0, le=1)
+    rate: float = Field(default=0.01, ge=0, le=1)
     """Of learning: filter = (1 − rate) · filter + rate · filter of this frame."""
     lam: PositiveFloat = 1e-4
     """λ of the ridge regression."""
     sigma: PositiveFloat = 0.1
     """Width of the label: this share of the target's size in the crop."""
-    smallest: float = Field(0.2, gt=0, le=1)
+    smallest: float = Field(default=0.2, gt=0, le=1)
     """A target shrinks to this share of its first size at most, and to no less than 4 pixels."""
-    largest: float = Field(5.0, ge=1)
+    largest: float = Field(default=5.0, ge=1)
     """A target grows to this many times its first size at most, and to no more than its first frame."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the features; the filter is always single precision."""
@@ -53,9 +53,7 @@ class TrackerConfig(Config):
     @model_validator(mode="after")
     def _odd(self) -> "TrackerConfig":
         if self.scales % 2 == 0:
-            raise ValueError(
-                f"{self.scales} scales; expected an odd number, with the present size in the middle"
-            )
+            raise ValueError(f"{self.scales} scales; expected an odd number: the present size is one of them")
         return self
 
 
@@ -89,8 +87,8 @@ class Trackers:
         _, channels, *size = self._look(torch.zeros(1, 3, self.crop, self.crop, dtype=torch.uint8)).shape
         if min(size) < 3:
             raise MmsslError(
-                f"tracker: crops of {self.crop} pixels give maps of {size[0]}x{size[1]} cells; expected at least "
-                "3x3: a larger crop or an earlier stage"
+                f"tracker: crops of {self.crop} pixels give maps of {size[0]}x{size[1]} cells; expected 3x3 "
+                "at least, of larger crops or an earlier stage"
             )
         self.cells = np.array(size[::-1], dtype=np.float64)
         """Width and height of a feature map."""
