@@ -58,12 +58,23 @@ def test_verification_asks_one_positive_and_three_negatives_with_the_same_ends()
     assert all(abs(counts[row] - 3000) < 4 * 750**0.5 for row, answer in right.items() if not answer)
 
 
-@pytest.mark.parametrize("task", ["sort", "clips", "arrow"])
-def test_classes_are_balanced(task: Task) -> None:
-    order = ask(task, draws(6000))[1].flatten()
-    counts = np.bincount(order, minlength=CLASSES[task])
-    assert len(counts) == CLASSES[task]
-    assert (abs(counts - 6000 / len(counts)) < 4 * (6000 / len(counts)) ** 0.5).all()
+@pytest.mark.parametrize("task", ["sort", "clips"])
+def test_every_order_is_asked_for_once_and_both_directions_of_sorting_are_as_frequent(task: Task) -> None:
+    shown, order = ask(task, draws(2000))
+    assert (np.sort(order, axis=1) == np.arange(CLASSES[task])).all()
+    orders, classes = arrangements(UNITS[task], reversible=task == "sort")
+    found, counts = np.unique(shown.reshape(-1, UNITS[task]), axis=0, return_counts=True)
+    assert found.tolist() == sorted(orders.tolist())
+    number = {tuple(row): int(class_) for row, class_ in zip(orders.tolist(), classes, strict=True)}
+    asked = zip(shown.reshape(-1, UNITS[task]).tolist(), order.flatten(), strict=True)
+    assert all(number[tuple(row)] == class_ for row, class_ in asked)
+    if task == "sort":
+        assert (abs(counts - 1000) < 4 * 500**0.5).all()
+
+
+def test_clips_run_forwards_and_backwards_equally_often() -> None:
+    order = ask("arrow", draws(6000))[1].flatten()
+    assert abs(order.mean() - 0.5) < 4 * (0.25 / 6000) ** 0.5
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -102,7 +113,7 @@ def test_views_are_repeated_exactly_and_differ_between_passes(task: Task) -> Non
         assert torch.equal(one[name], again[name])
         torch.testing.assert_close(one[name][3:4], alone[name])
     assert not torch.equal(one["frames"], other["frames"])
-    assert not torch.equal(one["shown"], other["shown"]) or task == "arrow"
+    assert not torch.equal(one["shown"], other["shown"]) or task in ("clips", "arrow")  # asked alike
 
 
 def centres(x: torch.Tensor) -> np.ndarray:

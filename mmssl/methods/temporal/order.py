@@ -147,9 +147,9 @@ class Order(Method):
                     ),
                 }
             case "sort":
-                name, asked = "sorting", "4 frames of each video, an order and its reverse are one class"
+                name, asked = "sorting", "4 frames of each video in 12 orders, no two each other's reverse"
             case "clips":
-                name, asked = "clip_order", "3 clips of each video"
+                name, asked = "clip_order", "3 clips of each video in all 6 orders"
             case "arrow":
                 name, asked = "arrow_of_time", "one clip of each video, forwards or backwards"
         return {name: Answers(right.flatten(), f"{asked}; {classes} classes", chance=1 / classes)}
