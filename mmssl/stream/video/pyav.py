@@ -20,6 +20,8 @@ _RGB: dict[str, Any] = {"format": "rgb24", "interpolation": Interpolation.BICUBI
 class PyAVReader(VideoReader):
     """Decodes from the last keyframe before a wanted frame on, and jumps where a keyframe lies behind a gap.
 
+    A read that starts where the last one ended, or a little later, goes on from there.
+
     FFmpeg's swscale makes RGB of the stored colours, with the matrix and range that the stream names (BT.601
     and limited where it names none): 8-bit frames of even height are those of torchcodec and decord, bit for
     bit. Rows of odd height are interpolated, as in torchcodec and within 2 grey levels of decord on
@@ -33,6 +35,8 @@ class PyAVReader(VideoReader):
         self.decoded = 0
         """How many frames were decoded so far."""
         self._to_rgb = VideoReformatter()
+        self._stream: Iterator[tuple[int, Any]] | None = None
+        self._reached = -1  # number of the last frame that the stream gave
 
     def read(self, frames: NDArray[np.int64], box: Box | None = None) -> Tensor:
         wanted, place = wanted_frames(frames, len(self))
@@ -51,7 +55,11 @@ class PyAVReader(VideoReader):
         row, key = 0, -1
         while row < len(stamps):
             before, key = row, self._container.key_before(stamps[row]) if key != 0 else 0
-            for stamp, frame in self._frames_from(key):
+            going_on = self._stream is not None and self._near(wanted[row], key)
+            if self._stream is None or not going_on:
+                self._stream = self._frames_from(key)
+            for stamp, frame in self._stream:
+                self._reached = int(np.searchsorted(self._container.stamps, stamp, side="right")) - 1
                 if stamp < stamps[row]:
                     continue
                 if stamp > stamps[row]:
@@ -63,11 +71,22 @@ class PyAVReader(VideoReader):
                 if row == len(stamps) or self._worth_jumping(wanted[row - 1], wanted[row]):
                     break
             if row == before:
-                if key == 0:
+                self._stream = None
+                if going_on:
+                    key = -1
+                elif key == 0:
                     raise ValueError(f"the frame at {self.times[wanted[row]]:.3f} s is missing")
-                key = 0  # not every keyframe is one at which decoding can begin; the first is
+                else:
+                    key = 0  # not every keyframe is one at which decoding can begin; the first is
             else:
                 key = -1
+
+    def _near(self, there: int, key: int) -> bool:
+        """Whether the open stream comes to a frame sooner than a new one from the keyframe before it."""
+        if not 0 <= self._reached < there:
+            return False
+        stamp = self._container.keys[key][0]
+        return stamp <= self._container.stamps[self._reached] or not self._worth_jumping(self._reached, there)
 
     def _worth_jumping(self, here: int, there: int) -> bool:
         """Whether frames between two wanted ones can be left out; a decoder runs ahead where it reorders."""
@@ -107,4 +126,5 @@ class PyAVReader(VideoReader):
         return np.rot90(pixels, -turn // 90) if turn else pixels
 
     def close(self) -> None:
+        self._stream = None
         self._container.close()
