@@ -19,6 +19,8 @@ from mmssl.methods.temporal.order import Order
 from mmssl.methods.temporal.tcn import TCN
 from mmssl.methods.temporal.video_mae import VideoMAE
 from mmssl.methods.tracking.crw import CRW
+from mmssl.methods.tracking.ludt import LUDT
+from mmssl.methods.tracking.udt import UDT
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -33,6 +35,8 @@ METHODS: dict[str, type[Method]] = {
     "order": Order,
     "video_mae": VideoMAE,
     "crw": CRW,
+    "udt": UDT,
+    "ludt": LUDT,
 }
 
 

@@ -1,0 +1,45 @@
+"""LUDT: Unsupervised Deep Representation Learning for Real-Time Tracking (Wang et al., IJCV 2021)."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from mmssl.methods.base import Loss
+from mmssl.methods.tracking.cycle import Cycle, CycleConfig
+from mmssl.models.correlation_filter import spectrum
+from mmssl.stream.batch import Batch
+
+
+class LUDTConfig(CycleConfig):
+    name: Literal["ludt"] = "ludt"
+    drop: float = Field(0.2, ge=0, lt=1)
+    within: PositiveInt = 20
+
+
+class LUDT(Cycle):
+    """UDT with cycles of three lengths, on something that has texture and stays in the crop.
+
+    batch.crops   (B, 4, 3, side, side) float32, normalised: T, S1, S2, S3, cut out around a tracklet
+    total         the sum over n = 1, 2, 3 of Σ_i w_i ‖R̃_T − y‖² of T → S1 → … → Sn → T; each trajectory
+                  drops and weighs on its own, see ``Cycle.weighted``
+    """
+
+    Config = LUDTConfig
+    config: LUDTConfig
+    search = 3
+    start = "textured"
+
+    def forward(self, batch: Batch) -> Loss:
+        maps = self.look(batch.crops.transpose(0, 1).flatten(0, 1))
+        t, *searched = spectrum(maps).chunk(1 + self.search)
+        passed = self.forward_pass([t, *searched])
+        losses = []
+        for n, s in enumerate(searched):
+            returned = self.back(s, passed.labels[:, n], t)
+            loss, parts = self.weighted(returned, passed.responses[:, : n + 1])
+            losses.append(loss)
+        z = maps[: len(batch.crops)].detach().float().mean(dim=(2, 3))
+        by_length = {f"loss_{n + 1}": loss.detach() for n, loss in enumerate(losses)}
+        return Loss(
+            sum(losses, start=t.real.new_zeros(())), by_length | parts | self.report(returned, passed), z
+        )
