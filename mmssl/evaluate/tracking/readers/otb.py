@@ -31,6 +31,8 @@ from mmssl.tracking.boxes import Boxes
 
 OMITTED = {"Tiger1": 5}
 """Sequence to how many frames before the first that counts other toolkits' result files also cover."""
+OTHER_NAMES = {"Human4.2": ("Human4",)}
+"""Sequence to what other toolkits' result files call it, besides other spellings of the number."""
 
 
 class OtbConfig(BenchmarkConfig):
