@@ -18,6 +18,7 @@ from mmssl.evaluate.leaks import Leaks
 from mmssl.evaluate.linear import Linear
 from mmssl.evaluate.phases import Phases
 from mmssl.evaluate.pretext import Pretext
+from mmssl.evaluate.propagation.evaluation import Propagation
 from mmssl.evaluate.subject import Features, Subject, untrained
 from mmssl.evaluate.video_retrieval import Retrieval
 
@@ -34,6 +35,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "actions": Actions,
     "finetune": Finetune,
     "folds": Folds,
+    "propagation": Propagation,
 }
 
 __all__ = [

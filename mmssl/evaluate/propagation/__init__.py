@@ -1,0 +1,1 @@
+"""Label propagation: masks, joints and boxes of a first frame carried through videos by features."""
