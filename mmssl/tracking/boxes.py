@@ -30,7 +30,9 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     shared = np.maximum(opposite - corner, 0).prod(axis=-1)
     union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - shared
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, shared / union, np.where(np.isnan(union), np.nan, 0.0))
+        # x + w − x need not be w: without the limit a box could overlap itself by more than 1.
+        ratio = np.minimum(shared / union, 1.0)
+        return np.where(union > 0, ratio, np.where(np.isnan(union), np.nan, 0.0))
 
 
 def inside(boxes: Boxes, width: float, height: float) -> Boxes:
