@@ -4,8 +4,8 @@ A tracker's folder holds, by benchmark:
 
 - ``otb``, ``lasot``: ``SEQ.txt``, x,y,w,h counted from 1; times in ``times/SEQ_time.txt``.
 - ``trackingnet``: ``SEQ.txt``, counted from 0, as its server takes them.
-- ``got10k``: ``SEQ/SEQ_001.txt``, in the numbers of the truth's own files; ``SEQ/SEQ_time.txt`` has a column of
-  seconds for each repetition.
+- ``got10k``: ``SEQ/SEQ_001.txt``, in the numbers of the truth's own files; ``SEQ/SEQ_time.txt`` has a column
+  of seconds for each repetition.
 
 VOT's trajectories are in ``mmssl.evaluate.tracking.trajectories``.
 """
