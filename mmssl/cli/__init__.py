@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
-from mmssl.cli.artifacts import evaluate, export, report
+from mmssl.cli.artifacts import export, report
+from mmssl.cli.evaluate import app as evaluate
 from mmssl.cli.run import run
 from mmssl.cli.schema import schema
 from mmssl.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, MmsslError, Preempted
@@ -29,8 +30,9 @@ def application(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         help=HELP,
     )
-    for command in (run, evaluate, report, export, schema):
+    for command in (run, report, export, schema):
         app.command()(command)
+    app.add_typer(evaluate)
     if arguments[:1] == ["shards"]:
         from mmssl.cli.shards import app as shards
 

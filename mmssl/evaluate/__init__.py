@@ -20,6 +20,7 @@ from mmssl.evaluate.phases import Phases
 from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.propagation.evaluation import Propagation
 from mmssl.evaluate.subject import Features, Subject, untrained
+from mmssl.evaluate.tracking.evaluation import Tracking
 from mmssl.evaluate.video_retrieval import Retrieval
 
 EVALUATIONS: dict[str, type[Evaluation]] = {
@@ -36,6 +37,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "finetune": Finetune,
     "folds": Folds,
     "propagation": Propagation,
+    "tracking": Tracking,
 }
 
 __all__ = [
