@@ -47,7 +47,7 @@ class DCFNet(nn.Module):
         return self.forward_features(x).mean(dim=(2, 3))
 
     def forward_intermediates(
-        self, x: Tensor, indices: Sequence[int], intermediates_only: bool = True
+        self, x: Tensor, indices: Sequence[int], intermediates_only: bool = True, stop_early: bool = True
     ) -> list[Tensor]:
         return [self.forward_features(x) for _ in indices]
 

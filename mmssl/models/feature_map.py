@@ -30,7 +30,7 @@ class FeatureMap(nn.Module):
             return self.encoder.feature_map(x)
         backbone = self.encoder.backbone
         maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]
-            x, indices=[self.stage], intermediates_only=True
+            x, indices=[self.stage], intermediates_only=True, stop_early=True
         )
         return maps[0]
 
