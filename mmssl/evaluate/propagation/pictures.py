@@ -54,5 +54,5 @@ def sheet(films: Sequence[Film]) -> bytes:
         page.paste(Image.fromarray(film.picture), (_GAP, _GAP + at * row))
         draw.text((_GAP, _GAP + at * row + HEIGHT + 1), film.name, _INK, ImageFont.load_default(10))
     buffer = io.BytesIO()
-    page.save(buffer, "PNG", optimize=True)
+    page.save(buffer, "PNG")
     return buffer.getvalue()

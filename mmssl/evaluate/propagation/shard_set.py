@@ -32,7 +32,7 @@ class ShardSetConfig(DataConfig):
     """Another shard set; by default the one that the stage evaluates on."""
     split: str | None = None
     """By default the stage's queries; of another shard set ``val``."""
-    clips: PositiveInt = 32
+    clips: PositiveInt = 16
     """At most so many, evenly spread over the split."""
     frames: PositiveInt = 32
     """At most so many of each, from its start."""

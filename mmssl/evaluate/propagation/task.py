@@ -115,4 +115,4 @@ class Masks(Task):
         if rule.stretch:
             low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
             large = torch.where(high > 0, (large - low) / (high - low).clamp_min(1e-12), large)
-        return large.argmax(0).to(torch.uint8).cpu().numpy()
+        return large.cpu().numpy().argmax(axis=0).astype(np.uint8)  # torch's takes seven times as long
