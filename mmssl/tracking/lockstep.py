@@ -31,7 +31,7 @@ class Job:
 
     frames: Frames
     numbers: Sequence[int]
-    """Of the frames to visit, in this order; it may run backward. Where it starts, the target is in ``box``."""
+    """Of the frames to visit, in this order; it may run backward. In the first, the target is in ``box``."""
     box: Boxes
     """(4,)"""
 
@@ -45,7 +45,7 @@ def lockstep(trackers: Trackers, jobs: Sequence[Job], lanes: int) -> Iterator[Fi
         end.
 
     Raises:
-        MmsslError: fewer than one lane; a job without frames, with a box from which nothing can be tracked, or
+        MmsslError: fewer than one lane; a job without frames, with a box that nothing can be tracked from, or
             with a frame that cannot be read: names the sequence.
     """
     if lanes < 1:
