@@ -26,6 +26,7 @@ HARMLESS = frozenset(
         "train.checkpoint_every",
         "train.keep",
         "train.log_every",
+        "evaluations.tracking.lanes",
         "shard_recipe.max_bad_share",
     }
 )

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import statistics
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     pages.filters.update(
-        duration=duration, value=value, pretty=pretty, image=image, beside=beside, cell=cell
+        duration=duration, value=value, pretty=pretty, image=image, beside=beside, cell=cell, wide=wide
     )
     trained = [stage for stage in run.stages if stage.log]
     maps = [(stage, stage.map) for stage in run.stages if stage.map is not None]
@@ -193,6 +194,12 @@ def pretty(content: Any) -> str:
 def image(content: bytes, kind: str = "png") -> str:
     """A data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def wide(content: bytes) -> bool:
+    """Whether a PNG is a strip, more than four times as wide as high, which needs the page's whole width."""
+    width, height = struct.unpack(">II", content[16:24])
+    return bool(width > 4 * height)
 
 
 def inline_json(content: Any) -> str:

@@ -68,14 +68,15 @@ def follow_all(
     identities = {one.name: fingerprint([tracker, experiment, *_about(one)]) for one in sequences}
     found = {one.name: store.read(one, identities[one.name]) for one in sequences}
     left = [one for one in sequences if found[one.name] is None]
-    run = (
-        partial(_supervised, Tracker(features, config))
-        if experiment == "vot_reset"
-        else partial(_lockstep, Trackers(features, config), experiment, lanes)
-    )
-    with _progress(what, len(sequences) - len(left)) as (start, advance):
-        for sequence, followed in run(left, start, advance):
-            found[sequence.name] = store.write(sequence, followed, identities[sequence.name])
+    if left:
+        run = (
+            partial(_supervised, Tracker(features, config))
+            if experiment == "vot_reset"
+            else partial(_lockstep, Trackers(features, config), experiment, lanes)
+        )
+        with _progress(what, len(sequences) - len(left)) as (start, advance):
+            for sequence, followed in run(left, start, advance):
+                found[sequence.name] = store.write(sequence, followed, identities[sequence.name])
     return {name: its for name, its in found.items() if its is not None}
 
 
