@@ -101,6 +101,15 @@ def test_pairs_are_seen_by_one_shared_layer() -> None:
     torch.testing.assert_close(head(z)[0], last.weight @ torch.cat(seen_pairs) + last.bias)
 
 
+@pytest.mark.parametrize("task", ["verify", "sort", "clips"])
+@pytest.mark.parametrize("head", ["concatenated", "pairwise"])
+def test_either_head_answers_every_task_of_several_places(task: Task, head: str) -> None:
+    method = tiny(task, head=head).eval()
+    assert type(method.head) is {"concatenated": Concatenated, "pairwise": Pairwise}[head]
+    given = batch(method, 3)
+    assert method.answer(given)[0].shape == (*given.clip["order"].shape, CLASSES[task])
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_questions_are_counted_right(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     method = tiny(task).eval()
@@ -145,6 +154,7 @@ def test_it_leaves_its_clip_encoder() -> None:
             "expected one frame for task verify",
         ),
         ({"task": "arrow", "encoder": {"kind": "frames", "net": NET}}, "more than one frame for task arrow"),
+        ({"task": "arrow", "head": "pairwise"}, "head: expected concatenated for task arrow"),
         ({"spacing": [2.0, 1.0]}, "spacing: expected \\(shortest, longest\\)"),
         ({"task": "shuffle"}, "task"),
         ({"floor": -1}, "floor"),

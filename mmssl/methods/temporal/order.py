@@ -22,7 +22,7 @@ from mmssl.stream.batch import Batch
 from mmssl.stream.clips.tuples import Seconds
 from mmssl.stream.views.base import View
 from mmssl.stream.views.clip import ClipAugmentation
-from mmssl.stream.views.order import CLASSES, UNITS, OrderView, Task, sampler
+from mmssl.stream.views.order import CLASSES, PLACES, UNITS, OrderView, Task, sampler
 
 SPACING: dict[Task, Seconds] = {
     "verify": (0.5, 2.0),
@@ -31,6 +31,15 @@ SPACING: dict[Task, Seconds] = {
     "arrow": (0.0, 0.0),  # a single clip has no neighbours
 }
 """Seconds. Shuffle & Learn's 15 and 60 frames and VCOP's 8 at 30 a second; OPN's own are not known to us."""
+
+
+_HEADS: dict[Task, Literal["concatenated", "pairwise"]] = {
+    "verify": "concatenated",
+    "sort": "pairwise",
+    "clips": "pairwise",
+    "arrow": "concatenated",
+}
+"""The papers' own."""
 
 
 class OrderConfig(MethodConfig):
@@ -44,11 +53,13 @@ class OrderConfig(MethodConfig):
     default (0.5, 2), (0.2, 0.6) and (0.27, 0.27)."""
     floor: NonNegativeFloat = 0.01
     """Motion there has to be between neighbours, in short sides of a frame: order can be seen only then."""
+    head: Literal["concatenated", "pairwise"] | None = None
+    """What sees the features of all places side by side, or (default of sort and clips) of every two."""
     hidden: tuple[PositiveInt, ...] = (128, 64)
-    """verify: widths between the concatenated features and the two classes; () is the paper's single layer,
-    which cannot compare the middle with the ends (see ``Concatenated``)."""
+    """concatenated: widths between the features of all places and the classes; () is Shuffle and Learn's
+    single layer, which cannot compare the middle with the ends (see ``Concatenated``)."""
     pairs: PositiveInt = 512
-    """sort, clips: width of the layer that sees two places."""
+    """pairwise: width of the layer that sees two places."""
     dropout: float = Field(0.5, ge=0, lt=1)
     jitter: NonNegativeInt = 0
     """Pixels by which each frame is moved on its own, so that order cannot be read from what drifts by less
@@ -64,6 +75,8 @@ class OrderConfig(MethodConfig):
     def _ordered(self) -> "OrderConfig":
         if self.spacing is not None and self.spacing[0] > self.spacing[1]:
             raise ValueError("spacing: expected (shortest, longest) in seconds, shortest <= longest")
+        if self.task == "arrow" and self.head == "pairwise":
+            raise ValueError("head: expected concatenated for task arrow, which shows a single clip")
         return self
 
 
@@ -90,14 +103,14 @@ class Order(Method):
                 f"found {self.encoder.frames}"
             )
         dim, dropout = self.encoder.dim, config.dropout
+        places = PLACES[config.task]
         self.head: nn.Module
-        match config.task:
-            case "verify":
-                self.head = Concatenated(dim, 3, classes, config.hidden, dropout)
-            case "arrow":
-                self.head = Concatenated(dim, 1, classes, dropout=dropout)
-            case _:
-                self.head = Pairwise(dim, self.units, classes, config.pairs, dropout)
+        if places == 1:  # the direction of one clip is there or not: a linear question
+            self.head = Concatenated(dim, 1, classes, dropout=dropout)
+        elif (config.head or _HEADS[config.task]) == "concatenated":
+            self.head = Concatenated(dim, places, classes, config.hidden, dropout)
+        else:
+            self.head = Pairwise(dim, places, classes, config.pairs, dropout)
 
     @property
     def views(self) -> Mapping[str, View]:

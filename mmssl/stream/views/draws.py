@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+_WEYL = np.array([0x9E3779B9, 0xBB67AE85], dtype=np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _BLOCKS = 1 << 16
@@ -24,18 +24,22 @@ _IDS = 1 << 48
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
     """Ten Philox rounds on counters (4, ...) under one key; words are 32-bit values held as uint64."""
     even, odd = counter[0::2], counter[1::2]
-    first, second = key
-    multipliers = _MULTIPLIERS.reshape(2, *[1] * (counter.ndim - 1))
-    keys = np.empty_like(multipliers)
-    for _ in range(10):
-        keys[0], keys[1] = first, second
+    alike = (2, *[1] * (counter.ndim - 1))
+    multipliers = _MULTIPLIERS.reshape(alike)
+    for round_key in _round_keys(key):
         product = even * multipliers
-        even = ((product >> _HALF)[::-1] ^ odd) ^ keys
+        even = (product >> _HALF)[::-1] ^ odd ^ round_key.reshape(alike)
         odd = (product & _LOW)[::-1]
-        first, second = (first + _WEYL[0]) & 0xFFFFFFFF, (second + _WEYL[1]) & 0xFFFFFFFF
     words = np.empty_like(counter)
     words[0::2], words[1::2] = even, odd
     return words
+
+
+@lru_cache(maxsize=4096)
+def _round_keys(key: tuple[int, int]) -> NDArray[np.uint64]:
+    """(10, 2): the keys of the rounds, apart by Weyl's sequence."""
+    steps = np.arange(10, dtype=np.uint64)[:, None]
+    return (np.array(key, dtype=np.uint64) + steps * _WEYL) & _LOW
 
 
 @lru_cache(maxsize=4096)

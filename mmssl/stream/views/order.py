@@ -23,6 +23,8 @@ Task = Literal["verify", "sort", "clips", "arrow"]
 
 UNITS: dict[Task, int] = {"verify": 5, "sort": 4, "clips": 3, "arrow": 1}
 """How many frames or clips are encoded for one sample."""
+PLACES: dict[Task, int] = {"verify": 3, "sort": 4, "clips": 3, "arrow": 1}
+"""How many of them one question shows."""
 CLASSES: dict[Task, int] = {"verify": 2, "sort": 12, "clips": 6, "arrow": 2}
 
 A, B, C, D, E = range(5)
