@@ -149,6 +149,16 @@ def test_labels_that_do_not_fit(tmp_path):
     refused("got10k", tmp_path, "cover.label: 1 lines, expected 2")
 
 
+def test_one_box_will_not_do_where_the_truth_is_public(tmp_path):
+    text(tmp_path / "val/list.txt", "a\n")
+    frames(tmp_path / "val/a", (1, 2), digits=8)
+    text(tmp_path / "val/a/groundtruth.txt", "1,2,3,4\n")
+    refused("got10k", tmp_path, "groundtruth.txt: 1 lines, fewer than the 2 frames")
+    frames(tmp_path / "TRAIN_0/frames/a", (0, 1), digits=1)
+    text(tmp_path / "TRAIN_0/anno/a.txt", "1,2,3,4\n")
+    refused("trackingnet", tmp_path, "a.txt: 1 lines, fewer than the 2 frames", set="TRAIN_0")
+
+
 def test_ranges_and_orders(tmp_path):
     frames(tmp_path / "tc/Bike/img", (1, 2))
     text(tmp_path / "tc/Bike/Bike_gt.txt", lines(numbered_boxes(2)))

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import TypeAdapter
 
 from mmssl.errors import MmsslError
+from mmssl.evaluate.tracking.readers import AnyBenchmark
 from mmssl.evaluate.tracking.results import (
     LAYOUTS,
     read_boxes,
@@ -77,6 +79,11 @@ def test_boxes_that_do_not_fit(tmp_path, content, words):
         read_boxes(text(tmp_path / "a.txt", content), 2)
 
 
+def test_every_benchmark_has_a_layout():
+    schema = TypeAdapter(AnyBenchmark).json_schema()
+    assert set(LAYOUTS) == set(schema["discriminator"]["mapping"])
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_runs_lie_where_their_benchmark_looks_for_them(tmp_path, name):
     layout = LAYOUTS[name]
@@ -86,8 +93,8 @@ def test_runs_lie_where_their_benchmark_looks_for_them(tmp_path, name):
     np.testing.assert_allclose(boxes, BOXES, atol=1e-9)
     np.testing.assert_array_equal(times, seconds)
     path = tmp_path / ("a/a_001.txt" if name == "got10k" else "a.txt")
-    first = {"otb": "10.5000", "lasot": "10.5000", "trackingnet": "9.5000", "got10k": "9.5000"}[name]
-    assert path.read_text().startswith(first)
+    from_1 = name in ("otb", "tc128", "uav123", "lasot")
+    assert path.read_text().startswith("10.5000" if from_1 else "9.5000")
 
 
 def test_repetitions_share_a_file_of_times(tmp_path):

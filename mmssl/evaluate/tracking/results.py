@@ -1,11 +1,8 @@
 """Result files of trackers, ours and other people's: boxes and times in the benchmarks' own formats.
 
-A tracker's folder holds, by benchmark:
-
-- ``otb``, ``lasot``: ``SEQ.txt``, x,y,w,h counted from 1; times in ``times/SEQ_time.txt``.
-- ``trackingnet``: ``SEQ.txt``, counted from 0, as its server takes them.
-- ``got10k``: ``SEQ/SEQ_001.txt``, in the numbers of the truth's own files; ``SEQ/SEQ_time.txt`` has a column
-  of seconds for each repetition.
+Boxes count pixels as the benchmark's truth does. A tracker's folder holds, for GOT-10k, ``SEQ/SEQ_001.txt``
+and ``SEQ/SEQ_time.txt`` with a column of seconds for each repetition; for all others ``SEQ.txt``, as OTB,
+LaSOT and TrackingNet have it, and ``times/SEQ_time.txt``.
 
 VOT's trajectories are in ``mmssl.evaluate.tracking.trajectories``.
 """
@@ -74,11 +71,17 @@ class ResultLayout:
 
 LAYOUTS: dict[str, ResultLayout] = {
     "otb": ResultLayout(origin=1),
+    "tc128": ResultLayout(origin=1),
+    "uav123": ResultLayout(origin=1),
     "lasot": ResultLayout(origin=1),
     "trackingnet": ResultLayout(origin=0),
+    "nfs": ResultLayout(origin=0),
+    "tlp": ResultLayout(origin=0),
+    "vot": ResultLayout(origin=0),
+    "shard_set": ResultLayout(origin=0),
     "got10k": ResultLayout(origin=0, by_run=True),
 }
-"""By benchmark."""
+"""By the benchmark's kind; VOT's own experiments have trajectories instead."""
 
 
 def write_boxes(path: Path | str, boxes: Boxes, origin: int = 1) -> None:

@@ -85,24 +85,29 @@ def folders_with(root: Path, pattern: str) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and any(entry.glob(pattern)))
 
 
-def read_truth(path: Path, origin: int, columns: Many[int] = (4,)) -> Boxes:
+def read_truth(path: Path, origin: int) -> Boxes:
     """(n, 4) boxes x, y, w, h of a ground truth file that counts pixels from ``origin``.
 
     Raises:
         MmsslError: file and line that are not boxes.
     """
-    boxes = read_table(path, columns, "a box x, y, width, height on every line")
+    boxes = read_table(path, (4,), "a box x, y, width, height on every line")
     boxes[:, :2] -= origin
     return boxes
 
 
-def first_only(boxes: Boxes, frames: int, path: Path) -> Boxes:
-    """(frames, 4): where only the first box is published, NaN for all others.
+def fitting_truth(path: Path, frames: int, origin: int, first_only: bool = False) -> Boxes:
+    """(frames, 4) boxes of a ground truth file with a line for every frame.
+
+    Args:
+        first_only: one line will also do, of which the others then are NaN: a test set whose truth is not
+            public.
 
     Raises:
-        MmsslError: there are neither as many boxes as frames nor just one.
+        MmsslError: file and line that are not boxes, or another number of lines.
     """
-    if len(boxes) == 1 < frames:
+    boxes = read_truth(path, origin)
+    if first_only and len(boxes) == 1:
         return np.concatenate([boxes, np.full((frames - 1, 4), np.nan)])
     check_length(path, len(boxes), frames)
     return boxes

@@ -16,9 +16,8 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.tracking.readers.base import (
     BenchmarkConfig,
     choose,
-    first_only,
+    fitting_truth,
     need_folders,
-    read_truth,
     sequence,
 )
 from mmssl.evaluate.tracking.readers.numbered import Numbered
@@ -47,8 +46,7 @@ def read_got10k(config: Got10kConfig) -> list[Sequence]:
 
 def _read(folder: Path, name: str, labelled: bool) -> Sequence:
     frames = Numbered(folder, "got10k").frames(name)
-    path = folder / "groundtruth.txt"
-    truth = first_only(read_truth(path, origin=0), len(frames), path)
+    truth = fitting_truth(folder / "groundtruth.txt", len(frames), origin=0, first_only=not labelled)
     size = _size(folder / "meta_info.ini")
     if not labelled:
         return sequence("got10k", name, frames, truth, size=size)

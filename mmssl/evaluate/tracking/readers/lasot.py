@@ -9,11 +9,10 @@ from typing import Literal
 
 from mmssl.evaluate.tracking.readers.base import (
     BenchmarkConfig,
-    check_length,
     choose,
+    fitting_truth,
     folders_with,
     need_folders,
-    read_truth,
     sequence,
 )
 from mmssl.evaluate.tracking.readers.numbered import Numbered
@@ -59,9 +58,7 @@ def _class(name: str) -> str:
 def _read(config: LasotConfig, name: str) -> Sequence:
     folder = config.folder / _class(name) / name
     frames = Numbered(folder / "img", "lasot").frames(name)
-    path = folder / "groundtruth.txt"
-    truth = read_truth(path, origin=1)
-    check_length(path, len(truth), len(frames))
+    truth = fitting_truth(folder / "groundtruth.txt", len(frames), origin=1)
     occluded = read_flags(folder / "full_occlusion.txt", len(frames), "1 where the target is occluded")
     outside = read_flags(folder / "out_of_view.txt", len(frames), "1 where the target is out of view")
     return sequence("lasot", name, frames, truth, absent=occluded | outside)

@@ -9,10 +9,9 @@ from typing import Literal
 from mmssl.errors import MmsslError
 from mmssl.evaluate.tracking.readers.base import (
     BenchmarkConfig,
-    check_length,
     choose,
+    fitting_truth,
     folders_with,
-    read_truth,
     sequence,
 )
 from mmssl.evaluate.tracking.readers.numbered import Numbered
@@ -40,7 +39,5 @@ def _read(config: Tc128Config, name: str) -> Sequence:
     if len(ends) != 2 or (ends % 1).any() or not 0 <= ends[0] <= ends[1]:
         raise MmsslError(f"{path}: {ends.tolist()}; expected the numbers of the first and the last frame")
     frames = Numbered(folder / "img", "tc128").frames(name, int(ends[0]), int(ends[1]))
-    path = folder / f"{name}_gt.txt"
-    truth = read_truth(path, origin=1)
-    check_length(path, len(truth), len(frames))
+    truth = fitting_truth(folder / f"{name}_gt.txt", len(frames), origin=1)
     return sequence("tc128", name, frames, truth)

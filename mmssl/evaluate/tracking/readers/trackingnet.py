@@ -12,9 +12,8 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.tracking.readers.base import (
     BenchmarkConfig,
     choose,
-    first_only,
+    fitting_truth,
     need_folders,
-    read_truth,
     sequence,
 )
 from mmssl.evaluate.tracking.readers.numbered import Numbered
@@ -42,6 +41,6 @@ def read_trackingnet(config: TrackingNetConfig) -> list[Sequence]:
     for name in chosen:
         path = folder / "anno" / f"{name}.txt"
         frames = Numbered(folder / "frames" / name, "trackingnet").frames(name)
-        truth = first_only(read_truth(path, origin=0), len(frames), path)
+        truth = fitting_truth(path, len(frames), origin=0, first_only=config.set == "TEST")
         sequences.append(sequence("trackingnet", name, frames, truth))
     return sequences

@@ -12,10 +12,9 @@ import numpy as np
 
 from mmssl.evaluate.tracking.readers.base import (
     BenchmarkConfig,
-    check_length,
     choose,
+    fitting_truth,
     need_folders,
-    read_truth,
     sequence,
 )
 from mmssl.evaluate.tracking.readers.numbered import Numbered
@@ -47,6 +46,5 @@ def _read(config: Uav123Config, name: str, folder: str, frames: str) -> Sequence
     images = Numbered(config.folder / "data_seq" / "UAV123" / folder, "uav123")
     shown = images.frames(name, *frame_range(frames))
     path = config.folder / "anno" / config.part / f"{name}.txt"
-    truth = read_truth(path, origin=1)
-    check_length(path, len(truth), len(shown))
+    truth = fitting_truth(path, len(shown), origin=1)
     return sequence("uav123", name, shown, truth, absent=np.isnan(truth).any(axis=1))
