@@ -10,6 +10,7 @@ from mmssl.cli.artifacts import export, report
 from mmssl.cli.evaluate import app as evaluate
 from mmssl.cli.run import run
 from mmssl.cli.schema import schema
+from mmssl.cli.track import track
 from mmssl.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, MmsslError, Preempted
 
 HELP = """Learn visual representations without labels.
@@ -30,7 +31,7 @@ def application(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         help=HELP,
     )
-    for command in (run, report, export, schema):
+    for command in (run, report, export, track, schema):
         app.command()(command)
     app.add_typer(evaluate)
     if arguments[:1] == ["shards"]:

@@ -1,22 +1,12 @@
 """``mmssl shards``: build, index, inspect and verify shard sets."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from mmssl.cli.progress import progress_bar
 from mmssl.errors import EXIT_BAD_INPUT
 from mmssl.shards.build import build_shards
 from mmssl.shards.foreign import index_tars
@@ -33,30 +23,6 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 Root = Annotated[Path, typer.Argument(help="Folder of the shard set: the one that holds manifest.json.")]
-
-
-@contextmanager
-def _progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left; nothing is drawn where the output is not a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(show_speed=False),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=None, rate="")
-
-        def update(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-            speed = progress.tasks[bar].speed
-            progress.update(bar, rate=f"{speed:,.0f} {unit}/s" if speed else "")
-
-        yield update
 
 
 @app.command()
@@ -86,7 +52,7 @@ def build(
     """
     loaded = load_recipe(recipe, overrides or [])
     folder = out or Path("data", "shards", loaded.name)
-    with _progress(loaded.name, "inputs") as progress:
+    with progress_bar(loaded.name, "inputs", console) as progress:
         manifest = build_shards(loaded, folder, workers=workers, progress=progress)
     console.print(summary(folder))
     skipped = sum(manifest.built["skipped"].values())
@@ -121,7 +87,7 @@ def index(
 
     - `mmssl shards index /data/flickr` (with train/*.tar and val/*.tar in it)
     """
-    with _progress("index", "tars") as progress:
+    with progress_bar("index", "tars", console) as progress:
         report = index_tars(tars, out=out, split=split, name=name, progress=progress)
     folder = out or (tars[0] if tars[0].is_dir() else tars[0].parent)
     console.print(summary(folder))
@@ -180,7 +146,7 @@ def verify_command(
 
     Example: `mmssl shards verify data/shards/cifar10 --decode`
     """
-    with _progress("verify", "shards") as progress:
+    with progress_bar("verify", "shards", console) as progress:
         problems = verify(root, decode=_decoder() if decode else None, progress=progress)
     for problem in problems:
         print(problem)

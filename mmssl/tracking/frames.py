@@ -142,7 +142,8 @@ def open_frames(source: str | Path | int) -> Frames:
     """
     path = Path(str(source))
     if path.is_dir():
-        return ImageFiles(_images(path), path.resolve().name)
+        folder = path.resolve()
+        return ImageFiles(_images(path), folder.parent.name if folder.name == "img" else folder.name)  # OTB
     if path.is_file():
         try:
             return VideoFrames(open_video(EncodedVideo(path.read_bytes(), path.suffix[1:])), str(path))

@@ -31,7 +31,7 @@ def film(
     centres: NDArray[np.float64], scales: NDArray[np.float64], size: float = 32, seed: int = 0
 ) -> list[Tensor]:
     """A frame (3, HEIGHT, WIDTH) uint8 for each centre (x, y) and scale of the patch, exact to sub-pixels."""
-    ground = texture(seed, HEIGHT, WIDTH, 3)
+    ground = 80 + 0.4 * texture(seed, HEIGHT, WIDTH, 3)  # duller than the patch
     patch = texture(seed + 1000, 64, 64, 3)
     frames = []
     for (x, y), scale in zip(centres, scales, strict=True):

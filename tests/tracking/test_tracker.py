@@ -119,7 +119,7 @@ def test_scales_are_powers_around_the_present_size(features):
 
 def test_what_stands_still_is_answered_with_one(features):
     frame = film(path(np.zeros((0, 2))), np.ones(1))[0]
-    tracker = Tracker(features, PRESETS["dcfnet"])
+    tracker = Tracker(features, TrackerConfig(scales=1))
     tracker.init(frame, np.array([54.5, 44.5, 32, 32]))
     box, score = tracker.update(frame)
     assert box == pytest.approx([54.5, 44.5, 32, 32])
