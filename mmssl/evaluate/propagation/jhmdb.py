@@ -4,6 +4,7 @@ Jhuang et al., "Towards Understanding Action Recognition" (ICCV 2013); as a test
 et al., "Learning Correspondence from the Cycle-Consistency of Time" (CVPR 2019).
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -159,7 +160,7 @@ def read_joints(path: Path) -> Answers:
         MmsslError: missing, not a MATLAB file, or without such an array.
     """
     try:
-        found = loadmat(path, variable_names=["pos_img"]).get("pos_img")
+        found = loadmat(io.BytesIO(path.read_bytes()), variable_names=["pos_img"]).get("pos_img")
     except FileNotFoundError as error:
         raise MmsslError(f"{path}: no such file; expected joint positions") from error
     except Exception as error:  # scipy's reader raises whatever it trips over
