@@ -1,8 +1,8 @@
 """A training step of UDT and of LUDT against the bare convolutions of the same crops, in turns.
 
-A step is forward, loss, backward and SGD's update, on crops that lie in memory, as the engine does it; bare are the
-two convolutions of DCFNet and the ReLU between them, channels_last, forward and backward of all crops, without
-normalisation and without a Fourier transform. Run it alone on the machine:
+A step is forward, loss, backward and SGD's update, on crops that lie in memory, as the engine does it; bare
+are the two convolutions of DCFNet and the ReLU between them, channels_last, forward and backward of all
+crops, without normalisation and without a Fourier transform. Run it alone on the machine:
 ``python benchmarks/tracker_training.py``.
 """
 
@@ -63,8 +63,8 @@ def training_figures(samples: int = 32, repeats: int = 5) -> list[harness.Figure
         seconds = harness.interleaved({"step": run, "bare": bare(crops)}, repeats)
         bars = BARS.get(name, {})
         about = (
-            f"{samples} samples, {crops} crops of {SIZE}²; forward, loss, backward, update; median of {repeats}, "
-            f"{torch.get_num_threads()} threads, float32"
+            f"{samples} samples, {crops} crops of {SIZE}²; forward, loss, backward, update; median of "
+            f"{repeats}, {torch.get_num_threads()} threads, float32"
         )
         only = (
             f"the two convolutions and a ReLU of the same {crops} crops, channels_last, forward and backward"

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+import torch
 from tiny_cycles import noisy, tiny_cycle
 
 from mmssl.methods import parse_method
