@@ -208,7 +208,7 @@ def _summary(shown: "Shown") -> Table:
 def _by_sequence(shown: "Shown") -> Table:
     """The headline by sequence, then by attribute."""
     metric = next(iter(shown.ceiling.values))
-    table = Table("sequence", "frames", *shown.outcomes, title=metric)
+    table = Table("sequence", "frames", *shown.outcomes, title=f"{metric} by sequence")
     for sequence in shown.sequences:
         each = [its.each[sequence.name].values.get(metric) for its in shown.outcomes.values()]
         table.add_row(sequence.name, str(len(sequence)), *map(_number, each))

@@ -1,10 +1,11 @@
 """Figures for the report: lines over a common axis, as plain data that the report draws."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmssl.files import write_json
+from mmssl.files import write_bytes
 
 FOLDER = "figures"
 """Inside the folder of an evaluate stage; every ``NAME.json`` in it is drawn."""
@@ -49,4 +50,5 @@ class Lines:
 def write_lines(folder: Path | None, name: str, lines: Lines) -> None:
     """Write ``folder/figures/NAME.json``; nothing where there is no folder, as for untrained networks."""
     if folder is not None:
-        write_json(folder / FOLDER / f"{name}.json", asdict(lines))
+        content = json.dumps(asdict(lines), indent=2, ensure_ascii=False)  # series stay in their order
+        write_bytes(folder / FOLDER / f"{name}.json", content.encode() + b"\n")

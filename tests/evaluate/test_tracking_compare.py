@@ -110,9 +110,9 @@ def test_missing_and_short_results_are_named(tmp_path, walks):
 
 
 def test_a_protocol_of_another_experiment_is_refused():
-    with pytest.raises(MmsslError, match="experiment vot_reset: expected vot2013.*found 'otb'"):
+    with pytest.raises(MmsslError, match=r"experiment vot_reset: expected vot2013.*found 'otb'"):
         rule("otb", "vot_reset")
-    with pytest.raises(MmsslError, match="experiment ope: expected otb.*found 'vot2018'"):
+    with pytest.raises(MmsslError, match=r"experiment ope: expected otb.*found 'vot2018'"):
         rule("vot2018", "ope")
 
 
@@ -144,7 +144,14 @@ def test_scores_name_their_protocol_and_their_ceiling(walks):
     assert (first.evaluation, first.metric, first.unit) == ("tracking/walks/otb", "success AUC", "%")
     assert first.ceiling == pytest.approx(100 * 20 / 21)
     assert first.interval[0] <= first.value <= first.interval[1]
-    for word in ("protocol otb", "IoU > t", "first frame replaced", "OPE", "6 sequences, 195 frames", "tracker udt"):
+    for word in (
+        "protocol otb",
+        "IoU > t",
+        "first frame replaced",
+        "OPE",
+        "6 sequences, 195 frames",
+        "tracker udt",
+    ):
         assert word in first.protocol
     speed = others[-1]
     assert (speed.metric, speed.unit, speed.headline) == ("speed", "frames/s", False)
@@ -166,7 +173,9 @@ def test_hidden_truth_is_said_to_be_hidden():
 def test_failures_are_better_lower(walks):
     results = {"trained": {one.name: Followed({"001": trajectory(one.truth)}) for one in walks}}
     config = TrackingConfig(experiment="vot_reset")
-    found = {score.metric: score for score in scores(judge(config, "vot", walks, results, "")[0], "trained", 0)}
+    found = {
+        score.metric: score for score in scores(judge(config, "vot", walks, results, "")[0], "trained", 0)
+    }
     assert (found["failures"].unit, found["failures"].better, found["failures"].value) == ("", "lower", 0)
     assert found["accuracy"].better == "higher"
     assert found["accuracy"].evaluation == "tracking/vot/vot_reset/vot2018"
@@ -216,6 +225,8 @@ def test_everything_is_written_and_the_report_shows_it(tmp_path, walks):
     pictures = sorted(stage.glob("pictures/*.png"))
     assert len(pictures) == 3
     (collected,) = collect(tmp_path / "run").stages
+    drawn = collected.figures["tracking_walks_ope_otb_success"]["series"]
+    assert [name.partition(" ")[0] for name in drawn] == ["good", "trained"], "the best first, also from disk"
     assert len(collected.tables) == 2
     assert len(collected.figures) == 2
     page = write_report(tmp_path / "run").read_text()
@@ -237,11 +248,16 @@ def test_a_broken_table_is_named(tmp_path, walks):
 
 def test_a_film_draws_the_boxes_where_they_are():
     one = sequence(5, 1)
-    content = film(one, {"ours": one.truth + [6, 0, 0, 0], "lost": np.full((5, 4), np.nan)}, frames=2, width=192)
+    content = film(
+        one,
+        {"ours": one.truth + np.array([6, 0, 0, 0]), "lost": np.full((5, 4), np.nan)},
+        frames=2,
+        width=192,
+    )
     with Image.open(io.BytesIO(content)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] == 2 * 196 + 4
-    x, y, w, _ = (one.truth[0] * 2).astype(int)  # frames of 96 pixels are shown at 192
+    x, y, _, _ = (one.truth[0] * 2).astype(int)  # frames of 96 pixels are shown at 192
     assert pixels[4 + y + 20, 4 + x].tolist() == [0, 158, 115], "truth"
     assert pixels[4 + y + 20, 4 + x + 12].tolist() == [213, 94, 0], "ours"
 

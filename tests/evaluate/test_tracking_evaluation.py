@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from tiny_tracking import encoder, write_otb
 
@@ -77,7 +78,9 @@ def test_a_benchmark_on_disk_beside_another_tracker(folder):
     for name, boxes in truths.items():
         path = folder / "other" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(",".join(f"{v:g}" for v in box + [3, 1, 0, 0]) + "\n" for box in boxes))
+        path.write_text(
+            "".join(",".join(f"{v:g}" for v in box + np.array([3, 1, 0, 0])) + "\n" for box in boxes)
+        )
     settings = (
         f"{{benchmark: {{kind: otb, root: {folder}/otb}}, protocols: [otb, pysot], preset: dcfnet, "
         f"tracker: {{rate: 0.02}}, compare: {{KCF: {folder}/other}}, films: 1}}"

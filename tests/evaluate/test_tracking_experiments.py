@@ -107,7 +107,9 @@ def toolkit(r, kind, width, height):
 @given(st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(8, 39)] * 2))
 def test_sre_is_the_toolkits(box):
     for run in sre(still(2, box)):
-        expected = toolkit(np.array(box, float) + [1, 1, 0, 0], run.name.removeprefix("sre_"), 100, 80)
+        expected = toolkit(
+            np.array(box, float) + np.array([1, 1, 0, 0]), run.name.removeprefix("sre_"), 100, 80
+        )
         assert run.box.tolist() == pytest.approx(np.array(expected) - [1, 1, 0, 0])
 
 

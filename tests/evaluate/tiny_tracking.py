@@ -33,7 +33,7 @@ def wander(length, seed):
     rng = np.random.default_rng(seed)
     ground = rng.integers(0, 90, (HEIGHT // 4, WIDTH // 4, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
     square = rng.integers(120, 256, (SIDE // 4, SIDE // 4, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
-    steps = rng.integers(-2, 3, (length, 2)).cumsum(axis=0) + (WIDTH // 2 - 8, HEIGHT // 2 - 8)
+    steps = rng.integers(-2, 3, (length, 2)).cumsum(axis=0) + np.array([WIDTH // 2 - 8, HEIGHT // 2 - 8])
     corners = np.clip(steps, 1, (WIDTH - SIDE - 1, HEIGHT - SIDE - 1))
     frames = ground[None].repeat(length, 0)
     for frame, (x, y) in zip(frames, corners, strict=True):
@@ -57,7 +57,7 @@ def write_otb(root: Path, lengths):
         (root / name / "img").mkdir(parents=True)
         for number, frame in enumerate(frames, 1):
             Image.fromarray(frame).save(root / name / "img" / f"{number:04d}.jpg", quality=95)
-        lines = [",".join(f"{value:g}" for value in box + [1, 1, 0, 0]) for box in boxes]
+        lines = [",".join(f"{value:g}" for value in box + np.array([1, 1, 0, 0])) for box in boxes]
         (root / name / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n")
         (root / name / "attrs.txt").write_text("IV, SV\n" if seed % 2 else "SV\n")
         truths[name] = boxes
@@ -67,9 +67,7 @@ def write_otb(root: Path, lengths):
 def encoder(seed=0):
     """DCFNet of 4 channels that looks at 32 pixels."""
     torch.manual_seed(seed)
-    return build_encoder(
-        EncoderConfig(name="dcfnet", image_size=32, kwargs={"width": 4}, std=dcfnet.PIXELS)
-    )
+    return build_encoder(EncoderConfig(name="dcfnet", image_size=32, kwargs={"width": 4}, std=dcfnet.PIXELS))
 
 
 def features(seed=0):
