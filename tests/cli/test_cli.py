@@ -30,7 +30,7 @@ def mmssl(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = mmssl(capsys, "--help")
     assert code == 0
-    for command in ("run", "evaluate", "report", "export", "schema", "shards"):
+    for command in ("run", "evaluate", "track", "report", "export", "schema", "shards"):
         assert command in out
         code, its, _ = mmssl(capsys, command, "--help")
         assert code == 0
