@@ -135,7 +135,7 @@ def test_maps_of_a_stage_cover_the_frame_in_cells():
     assert (maps.cell, maps.pooled) == (8, 2)
     size = maps.size((50, 70), None, square=False)
     assert size == (48, 72)
-    found = list(maps(frames, size))
+    found = list(maps(frames, (50, 70), size))
     assert len(found) == 5
     assert {one.shape[1:] for one in found} == {maps.grid(size)} == {(6, 9)}
     torch.testing.assert_close(found[4].norm(dim=0), torch.ones(6, 9))
@@ -152,7 +152,7 @@ def test_maps_show_what_the_network_says_of_normalised_pixels():
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
     with torch.inference_mode():
         wanted = encoder.backbone.forward_features((frames / 255 - mean) / std)
-    (found,) = maps(Decoded(frames, "one"), (64, 96))
+    (found,) = maps(Decoded(frames, "one"), (64, 96), (64, 96))
     torch.testing.assert_close(found, normalize(wanted, dim=1)[0], rtol=1e-4, atol=1e-5)
 
 
@@ -172,7 +172,10 @@ def test_a_transformer_is_set_to_the_size_of_the_frames_and_stays_as_it_was(stag
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     maps = Maps(encoder, stage, 8, CPU)
     frames = torch.randint(0, 256, (1, 3, 48, 80), dtype=torch.uint8)
-    found = {size: next(iter(maps(Decoded(frames, "one"), size))) for size in ((48, 80), (32, 32), (40, 48))}
+    found = {
+        size: next(iter(maps(Decoded(frames, "one"), (48, 80), size)))
+        for size in ((48, 80), (32, 32), (40, 48))
+    }
     assert found[48, 80].shape == (48, 6, 10)
     other = timm.create_model(config.name, num_classes=0, img_size=32, dynamic_img_size=True, **arguments)
     other.load_state_dict(encoder.backbone.state_dict())
@@ -201,4 +204,4 @@ def test_frames_that_change_size_are_named():
     maps = Maps(colours(), None, 4, CPU)
     frames = Growing(torch.zeros(7, 3, 16, 16, dtype=torch.uint8), "growing")
     with pytest.raises(MmsslError, match="growing: frame 5 is 16x12 pixels; expected 16x16"):
-        list(maps(frames, (16, 16)))
+        list(maps(frames, (16, 16), (16, 16)))

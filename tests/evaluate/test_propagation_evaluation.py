@@ -45,6 +45,7 @@ def test_colour_carries_a_box_that_moves_and_stillness_does_not(shards, tmp_path
     assert "box masks: blocks/val" in score.protocol
     written = json.loads((tmp_path / "propagation/boxes_last.json").read_text())
     assert list(written["videos"]) == ["clip000", "clip002", "clip004"], "evenly spread over the split"
+    assert np.mean([one["values"]["IoU"] for one in written["videos"].values()]) == pytest.approx(score.value)
     with Image.open(tmp_path / "pictures/propagation_boxes_last.png") as picture:
         assert picture.width > 6 * 112
 
@@ -58,6 +59,16 @@ def test_another_shard_set_may_be_named(shards, tmp_path):
     other = box_shards(tmp_path, clips=1, frames=4)
     found = ask(Subject({"image": colours()}, shards), data={"kind": "shard_set", "root": str(other)})
     assert "1 videos" in found["propagation/boxes/last", "IoU"].protocol
+
+
+def test_clips_without_usable_boxes_are_left_out(shards, tmp_path):
+    some, none = tmp_path / "some", tmp_path / "none"
+    for folder in (some, none):
+        folder.mkdir()
+    found = ask(Subject({"image": colours()}, box_shards(some, clips=4, short=(1,), absent=(2,))))
+    assert "; 2 videos; " in found["propagation/boxes/last", "IoU"].protocol
+    with pytest.raises(MmsslError, match="boxes: no readable video with an object"):
+        ask(Subject({"image": colours()}, box_shards(none, clips=1, absent=(0,))))
 
 
 def test_several_stages_in_one_run(shards):

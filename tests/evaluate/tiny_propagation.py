@@ -98,8 +98,10 @@ def jhmdb(root, videos, action="wave"):
     return root
 
 
-def box_shards(root, clips, frames=6):
-    """A shard set whose val split has that many videos of the moving block, with its box."""
+def box_shards(root, clips, frames=6, short=(), absent=()):
+    """A shard set whose val split has that many videos of the moving block, with its box.
+
+    Those in ``short`` lack the last frame's box, those in ``absent`` have none in their first frame."""
     samples = []
     for row in range(clips):
         video, masks = moving_block(frames, seed=row)
@@ -108,6 +110,10 @@ def box_shards(root, clips, frames=6):
             ys, xs = np.nonzero(mask)
             box = [xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1]
             boxes.append([[float(v) for v in box]])
+        if row in short:
+            del boxes[-1]
+        if row in absent:
+            boxes[0] = [None]
         members = {
             "video.mp4": encode.h264(video, 10, crf=5),
             "boxes.json": json.dumps(boxes).encode(),

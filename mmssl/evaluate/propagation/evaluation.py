@@ -62,19 +62,21 @@ class PropagationConfig(EvaluationConfig):
 
 @dataclass
 class _Asked:
-    """What was found with one stage's maps, and what is possible and what is easy on their grid."""
+    """What was found with one stage's maps, and what is possible on their grid."""
 
     maps: Maps
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Video to what the task says of it; and so below."""
+    """Video to what the task says of it."""
     possible: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The same of the truth that went through the cells."""
     sizes: set[tuple[Size, Size]] = field(default_factory=set)
     """Of resized frames, and of their maps."""
     strips: list[Film] = field(default_factory=list)
 
 
 class Propagation(Evaluation):
-    """``propagation/BENCHMARK/STAGE``; values of each video in ``propagation/BENCHMARK_STAGE.json``.
+    """``propagation/BENCHMARK/STAGE``; each video's values, and what the benchmark says of its single frames
+    or objects, in ``propagation/BENCHMARK_STAGE.json``.
 
     Chance is the first frame's answer for all frames; the ceiling is what the truth scores after it went
     through the cells of the map. For masks there is ``pictures/propagation_BENCHMARK_STAGE.png``.
@@ -167,9 +169,12 @@ class Propagation(Evaluation):
         if subject.folder is None:
             return
         name = f"{task.name}_{tag}"
-        write_json(
-            subject.folder / "propagation" / f"{name}.json", {"about": task.about, "videos": one.found}
-        )
+        videos = {
+            video: {"values": _known(task.combine({video: judged})), "judged": judged}
+            for video, judged in one.found.items()
+        }
+        path = subject.folder / "propagation" / f"{name}.json"
+        write_json(path, {"about": task.about, "videos": videos})
         if one.strips:
             path = subject.folder / "pictures" / f"propagation_{name}.png"
             write_bytes(path, sheet(one.strips))
@@ -179,7 +184,7 @@ class Propagation(Evaluation):
 def carry(task: Task, video: Video, maps: Maps, size: Size, rule: Rule) -> Answers:
     """The answers of every frame; the first is the truth."""
     labels = task.maps(video.truth[0], video, maps.grid(size), rule).to(maps.device)
-    carried = propagate(maps(video.frames, size), labels, rule)
+    carried = propagate(maps(video.frames, video.size, size), labels, rule)
     return np.stack([video.truth[0], *(task.answer(soft, video, size, rule) for soft in carried)])
 
 

@@ -69,20 +69,22 @@ class Maps:
         """Height and width of the map of a frame of ``size``."""
         return size[0] // self.cell, size[1] // self.cell
 
-    def __call__(self, frames: Frames, size: Size) -> Iterator[Tensor]:
+    def __call__(self, frames: Frames, own: Size, size: Size) -> Iterator[Tensor]:
         """(C, h, w) float32 unit features on the device, frame by frame.
 
+        Args:
+            own: height and width of the frames.
+            size: what they are resized to, see ``size``.
+
         Raises:
-            MmsslError: a frame cannot be read, or has another size than the first; names it.
+            MmsslError: a frame cannot be read, or is not of its own size; names it.
         """
         features = self._sized(size)
-        shape = None
         for start in range(0, len(frames), AT_ONCE):
             batch = [frames[number] for number in range(start, min(start + AT_ONCE, len(frames)))]
             for number, frame in enumerate(batch, start):
-                shape = shape or frame.shape
-                if frame.shape != shape:
-                    found, wanted = (f"{one[2]}x{one[1]}" for one in (frame.shape, shape))
+                if frame.shape[1:] != own:
+                    found, wanted = f"{frame.shape[2]}x{frame.shape[1]}", f"{own[1]}x{own[0]}"
                     raise MmsslError(f"{frames.name}: frame {number} is {found} pixels; expected {wanted}")
             yield from self._encoded(features, batch, size)
 
