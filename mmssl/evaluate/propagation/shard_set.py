@@ -42,7 +42,12 @@ class ShardSetConfig(DataConfig):
     def task(self, subject: "Subject") -> "BoxesOfClips":
         if self.root is not None:
             subject = type(subject)(
-                subject.encoders, self.root, queries=self.split or "val", seed=subject.seed
+                subject.encoders,
+                self.root,
+                queries=self.split or "val",
+                device=subject.device,
+                seed=subject.seed,
+                workers=subject.config.workers,
             )
         return BoxesOfClips(self, subject, self.split or subject.queries)
 
