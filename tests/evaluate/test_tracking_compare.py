@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from mmssl.evaluate.tracking.film import film
 from mmssl.evaluate.tracking.presentation import per_attribute, per_sequence, plot, write_films, write_shown
 from mmssl.evaluate.tracking.protocols import PROTOCOLS
 from mmssl.evaluate.tracking.raw import Followed, write_followed
+from mmssl.evaluate.tracking.readers import read_benchmark
+from mmssl.evaluate.tracking.readers.otb import OtbConfig
+from mmssl.evaluate.tracking.readers.vot import VotConfig
 from mmssl.evaluate.tracking.results import LAYOUTS, write_boxes, write_trajectory
 from mmssl.evaluate.tracking.scoring import interval, outcome, read_results, rule
 from mmssl.evaluate.tracking.supervised import trajectory
@@ -153,6 +158,8 @@ def test_scores_name_their_protocol_and_their_ceiling(walks):
         "tracker udt",
     ):
         assert word in first.protocol
+    assert first.protocol.endswith("95 % interval by bootstrap over sequences")
+    assert "interval" not in others[0].protocol
     speed = others[-1]
     assert (speed.metric, speed.unit, speed.headline) == ("speed", "frames/s", False)
     assert speed.value == pytest.approx(100)
@@ -294,3 +301,25 @@ def test_defaults_are_the_benchmarks_own():
         "uav123": ("otb",),
     }  # fmt: skip
     assert TrackingConfig(experiment="vot_anchor").asked == ("vot_anchor",)
+
+
+@pytest.mark.real
+@pytest.mark.skipif("MMSSL_REAL_DATA" not in os.environ, reason="MMSSL_REAL_DATA: no folder of real data")
+def test_real_ground_truth_files_are_perfect_result_files(tmp_path):
+    """Of real OTB sequences, with their ranges and their second targets, under each protocol."""
+    root = Path(os.environ["MMSSL_REAL_DATA"]) / "tracking"
+    for path in sorted(root.glob("*/groundtruth_rect*.txt")):
+        target = path.stem.removeprefix("groundtruth_rect")
+        (tmp_path / f"{path.parent.name}{target}.txt").write_bytes(path.read_bytes())
+    sequences = read_benchmark(OtbConfig(root=str(root)))
+    assert {"Jogging.1", "Jogging.2", "David", "Diving"} <= {one.name for one in sequences}
+    results = read_results(tmp_path, sequences, "ope", OTB)
+    for name in PROTOCOLS:
+        by = rule(name, "ope")
+        its = outcome(by, sequences, results)
+        assert its.total.values == pytest.approx(by.ceiling(sequences).values)
+    bag = read_benchmark(VotConfig(root=str(root), sequences=("vot_bag",)))
+    for experiment, name in (("vot_reset", "vot2018"), ("vot_anchor", "vot_anchor")):
+        one = [anchored(sequence) for sequence in bag]
+        best = rule(name, experiment).ceiling(one).values
+        assert best["accuracy"] > 99

@@ -172,14 +172,15 @@ def judge(
     """
     changed = "".join(f", {key} {value}" for key, value in config.tracker.items())
     names = ": " + ", ".join(one.name for one in sequences) if len(sequences) <= 10 else ""
-    counted = f"{len(sequences)} sequences, {sum(map(len, sequences))} frames{names}"
+    many = "1 sequence" if len(sequences) == 1 else f"{len(sequences)} sequences"
+    counted = f"{many}, {sum(map(len, sequences))} frames{names}"
     found = []
     for name in config.asked:
         by = rule(name, config.experiment)
         outcomes = {tracker: outcome(by, sequences, its) for tracker, its in results.items()}
         about = (
             f"protocol {name}: {by.about}; {WORDS[config.experiment]}; {counted}; "
-            f"tracker {config.preset}{changed}, {words}; 95 % interval by bootstrap over sequences"
+            f"tracker {config.preset}{changed}, {words}"
         )
         best = by.ceiling(sequences)
         found.append(Shown(called, config.experiment, name, about, sequences, outcomes, best))
@@ -201,16 +202,17 @@ def scores(shown: Shown, tracker: str, seed: int) -> list[Score]:
         )
     first = next(iter(defined))
     spread = interval(rule(shown.rule, shown.experiment), its.each, shown.sequences, first, seed)
+    sure = {} if spread is None else {first: spread.interval}
     found = [
         Score(
             shown.evaluation,
             metric,
             value,
             "" if metric in BETTER_LOWER else "%",
-            shown.protocol,
+            shown.protocol + ("; 95 % interval by bootstrap over sequences" if metric in sure else ""),
             ceiling=shown.ceiling.values[metric],
             better="lower" if metric in BETTER_LOWER else "higher",
-            interval=None if spread is None or metric != first else spread.interval,
+            interval=sure.get(metric),
         )
         for metric, value in defined.items()
     ]

@@ -26,7 +26,7 @@ WORDS: dict[Experiment, str] = {
     "tre": "TRE: 20 starts spread over each sequence, each to the end, frames of all pooled",
     "sre": "SRE: 12 passes from a first box that is shifted or scaled by 10 or 20 %, frames of all pooled",
     "vot_reset": "started again 5 frames after a failure; one run, for repetitions would be the same",
-    "vot_anchor": "from every anchor towards an end of the sequence",
+    "vot_anchor": "from every anchor (each 50th frame where none are named) to an end of the sequence",
 }
 """What a score's protocol says of the experiment."""
 
