@@ -37,6 +37,7 @@ GAINS: dict[str, dict[tuple[str, ...], dict[str, float]]] = {
 VALUES: dict[str, dict[tuple[str, str, str], str]] = {
     "miniworld_time": {
         ("cpc", "linear/pairs", "accuracy"): ">= 85",
+        ("vcop", "linear/pairs", "accuracy"): ">= 85",
         ("simclr", "linear/pairs", "accuracy"): "<= 60",
         ("order", "pretext/verification", "mean"): ">= 85",
         ("cpc", "pretext/accuracy_other_sequences_1", "mean"): f">= {5 * 100 / 33:.2f}",

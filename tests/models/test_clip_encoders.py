@@ -19,12 +19,7 @@ RECURRENT = RecurrentConfig(blocks=3, block=FRAMES, context=12)
 
 @pytest.mark.parametrize(
     ("config", "frames", "dim"),
-    [
-        (FRAMES, 2, 16),
-        (FRAMES.model_copy(update={"fuse": "concat"}), 2, 32),
-        (FRAMES.model_copy(update={"fuse": "concat", "layers": (20, 10)}), 2, 10),
-        (RECURRENT, 6, 12),
-    ],
+    [(FRAMES, 2, 16), (FRAMES.model_copy(update={"fuse": "concat"}), 2, 32), (RECURRENT, 6, 12)],
 )
 def test_a_folder_gives_the_same_network_back(tmp_path, config, frames, dim):
     encoder = build_clip_encoder(config).eval()
@@ -34,17 +29,6 @@ def test_a_folder_gives_the_same_network_back(tmp_path, config, frames, dim):
     clips = torch.randn(4, frames, 3, 32, 32)
     assert torch.equal(again(clips), encoder(clips))
     assert encoder(clips).shape == (4, dim)
-
-
-def test_layers_see_the_frames_side_by_side_behind_a_relu():
-    encoder = build_clip_encoder(FramesConfig(net=NET, frames=2, fuse="concat", layers=(5,))).eval()
-    clips = torch.randn(3, 2, 3, 32, 32)
-    first, second = (encoder.net(frame) for frame in clips.unbind(1))
-    ((weight, bias),) = [(m.weight, m.bias) for m in encoder.layers if isinstance(m, torch.nn.Linear)]
-    expected = first.clamp_min(0) @ weight[:, :16].T + second.clamp_min(0) @ weight[:, 16:].T + bias
-    torch.testing.assert_close(encoder(clips), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="layers: expected none with fuse: mean"):
-        FramesConfig(net=NET, frames=2, layers=(5,))
 
 
 def test_a_context_knows_the_past_only():

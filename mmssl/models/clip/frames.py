@@ -1,10 +1,9 @@
 """A clip as its frames, each encoded by itself; also how an image encoder is asked about clips."""
 
-from itertools import pairwise
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
-from torch import Tensor, nn
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
 
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.frame_net import FrameNet, FrameNetConfig
@@ -21,22 +20,10 @@ class FramesConfig(ClipEncoderConfig):
     """Seconds from one frame to the next."""
     fuse: Literal["mean", "concat"] = "mean"
     """``mean`` forgets the order of the frames, ``concat`` keeps it."""
-    layers: tuple[PositiveInt, ...] = ()
-    """Widths of linear layers with ReLU before each, behind ``concat``: there frames are compared. Without
-    them, what moved where is no feature, and averages over clips to what each frame shows."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "FramesConfig":
-        if self.layers and self.fuse == "mean":
-            raise ValueError("layers: expected none with fuse: mean, which leaves nothing to compare")
-        return self
 
 
 class Frames(ClipEncoder):
-    """(B, frames, 3, S, S) to (B, dim).
-
-    dim is the network's; with ``concat`` it is that times the frames, or the last of ``layers``.
-    """
+    """(B, frames, 3, S, S) to (B, dim); dim is the network's, times the frames with ``concat``."""
 
     config: FramesConfig
 
@@ -45,11 +32,7 @@ class Frames(ClipEncoder):
         self.config = config
         self.net = FrameNet(config.net)
         self.frames, self.stride = config.frames, config.stride
-        widths = (self.net.dim * (config.frames if config.fuse == "concat" else 1), *config.layers)
-        self.layers = nn.Sequential(
-            *(part for into, out in pairwise(widths) for part in (nn.ReLU(), nn.Linear(into, out)))
-        )
-        self.dim = widths[-1]
+        self.dim = self.net.dim * (config.frames if config.fuse == "concat" else 1)
         image = config.net.encoder
         self.image_size, self.mean, self.std = image.image_size, image.mean, image.std
 
@@ -59,7 +42,7 @@ class Frames(ClipEncoder):
 
     def forward(self, clips: Tensor) -> Tensor:
         z = self.tokens(clips)
-        return self.layers(z.flatten(1)) if self.config.fuse == "concat" else z.mean(dim=1)
+        return z.flatten(1) if self.config.fuse == "concat" else z.mean(dim=1)
 
 
 def averaging(encoder: Encoder, frames: int, stride: float) -> Frames:

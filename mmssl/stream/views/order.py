@@ -51,8 +51,8 @@ def ask(task: Task, draws: Draws) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
     verify: one of POSITIVES and three of NEGATIVES, so that every batch is 25 % positive (K = 4);
     sort, clips: every class once (K = 12, 6). The papers draw one order for a sample; asking for all of them
-    costs the head alone, and spares the gradient the noise of which one was drawn: orders of three clips
-    stay at chance for hundreds of steps with one, and are learned within the first hundred with all six;
+    costs the head alone, and spares the gradient the noise of which one was drawn, which can keep orders of
+    three clips at chance;
     arrow: the clip, forwards (1) or backwards (0).
     """
     n = len(draws)
