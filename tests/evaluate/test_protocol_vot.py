@@ -88,9 +88,17 @@ class TestReset:
             100 * np.mean([(1 if n <= 80 else 79 / (n - 1)) for n in range(46, 101)])
         )
 
-    def test_a_failure_without_a_restart_leaves_its_fragment_open(self):
-        judged = VotReset(2019).judge([failing(100, [97])], still(100))
-        assert judged.curves["expected overlap"].y[99] == pytest.approx(96 / 99)
+    @pytest.mark.parametrize(("frame", "restarts"), [(94, True), (95, False), (97, False)])
+    def test_a_failure_without_a_restart_leaves_its_fragment_open(self, frame, restarts):
+        """Of more than its 100 frames only the other sequence tells then; a closed one tells of zeros."""
+        protocol, short, long = VotReset(2019), still(100, "short"), still(150, "long")
+        judged = {
+            "short": protocol.judge([failing(100, [frame])], short),
+            "long": protocol.judge([run([1.0] * 150)], long),
+        }
+        curve = protocol.combine(judged, [short, long]).curves["expected overlap"].y
+        assert curve[99] == pytest.approx((1 + (frame - 1) / 99) / 2)
+        assert curve[119] == pytest.approx((1 + (frame - 1) / 119) / 2 if restarts else 1)
 
     def test_repetitions_share_the_weight_of_their_sequence(self):
         """15 perfect repetitions of one sequence, one of another that is lost at once and stays lost."""

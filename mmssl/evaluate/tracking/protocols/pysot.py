@@ -74,10 +74,7 @@ class Lasot(OnePass):
 
 def repeated(boxes: Boxes, where: NDArray[np.bool_]) -> Boxes:
     """A new array in which rows that are no box, ``where`` (T,) says so, repeat the row before them."""
-    source = np.arange(len(boxes))
-    gaps = ~is_box(boxes) & where
-    gaps[:1] = False
-    source[gaps] = 0
+    source = np.where(is_box(boxes) | ~where, np.arange(len(boxes)), 0)
     return boxes[np.maximum.accumulate(source)]
 
 
