@@ -173,13 +173,16 @@ def cell(content: str | float | None) -> str:
 
 
 def beside(score: dict[str, Any]) -> str:
-    """What a score is to be compared with: its interval, the untrained network, chance."""
+    """What a score is to be compared with: interval, untrained network, chance, a ceiling that is not 100 %."""
     unit = score["unit"]
     words = [
         f"{name} {value(score[name], unit)}"
         for name in ("untrained", "chance")
         if score.get(name) is not None
     ]
+    ceiling = score.get("ceiling")
+    if ceiling is not None and (unit, ceiling) != ("%", 100):
+        words.append(f"ceiling {value(ceiling, unit)}")
     if score.get("interval"):
         low, high = score["interval"]
         words.insert(0, f"95 % in {value(low, unit)} … {value(high, unit)}")

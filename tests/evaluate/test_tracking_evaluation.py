@@ -66,6 +66,7 @@ def test_an_evaluate_stage_tracks_the_objects_of_its_shard_set(folder):
     assert len(boxes) == len(table["rows"]) - 2 >= 2
     page = (root / "report.html").read_text()
     assert "success AUC" in page
+    assert "ceiling 95.2" in page
     assert "trained by sequence: little_clips OPE, protocol otb" in page
     assert list(stage.glob("pictures/tracking_*.png"))
     # How many sequences advance together changes nothing, so nothing is run again.

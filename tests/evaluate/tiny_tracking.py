@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmssl.evaluate.tracking.raw import Followed
 from mmssl.evaluate.tracking.sequence import Sequence
 from mmssl.models import dcfnet
 from mmssl.models.encoder import EncoderConfig, build_encoder
@@ -72,3 +73,17 @@ def encoder(seed=0):
 
 def features(seed=0):
     return FeatureMap(encoder(seed))
+
+
+def shifted(walks, by):
+    """A tracker that is off to the right by so many pixels, after the first frame."""
+    runs = {}
+    for one in walks:
+        boxes = one.truth.copy()
+        boxes[1:, 0] += by
+        runs[one.name] = Followed({"ope": boxes}, {"ope": np.full(len(one), 0.01)})
+    return runs
+
+
+def walks():
+    return [sequence(20 + 5 * seed, seed, attributes=("SV", "IV")[: 1 + seed % 2]) for seed in range(6)]
