@@ -76,7 +76,8 @@ class Trackers:
         features: what the trackers look through; put into evaluation mode.
 
     Raises:
-        MmsslError: a feature map of fewer than 3 cells a side, which says nothing of where something is.
+        MmsslError: a feature map of fewer than 3 cells a side, which says nothing of where something is; an
+            encoder that does not take crops of this size.
     """
 
     def __init__(self, features: FeatureMap, config: TrackerConfig) -> None:
@@ -84,7 +85,12 @@ class Trackers:
         self.config = config
         self.device = next(features.parameters()).device
         self.crop = config.crop or features.encoder.image_size
-        _, channels, *size = self._look(torch.zeros(1, 3, self.crop, self.crop, dtype=torch.uint8)).shape
+        try:
+            probe = self._look(torch.zeros(1, 3, self.crop, self.crop, dtype=torch.uint8))
+        except (AssertionError, RuntimeError, ValueError) as error:  # transformers are built for one size
+            name = features.encoder.config.name
+            raise MmsslError(f"tracker.crop: {name} takes no crops of {self.crop} pixels: {error}") from error
+        _, channels, *size = probe.shape
         if min(size) < 3:
             raise MmsslError(
                 f"tracker: crops of {self.crop} pixels give maps of {size[0]}x{size[1]} cells; expected 3x3 "
@@ -134,9 +140,11 @@ class Trackers:
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         for frame, box in zip(frames, boxes, strict=True):
             check_start(frame, box)
+        if not len(boxes):
+            return
         centre, size = centres(boxes), boxes[:, 2:]
         frame_sizes = np.array([[frame.shape[2], frame.shape[1]] for frame in frames], dtype=np.float64)
-        high = np.minimum(self.config.largest * size, frame_sizes.reshape(-1, 2))
+        high = np.minimum(self.config.largest * size, frame_sizes)
         low = np.minimum(np.minimum(size, np.maximum(self.config.smallest * size, LEAST)), high)
         alpha, x = self._learned(frames, centre, size)
         self._alpha = torch.cat([self._alpha, alpha])
@@ -155,7 +163,8 @@ class Trackers:
     def update(self, frames: Sequence[Tensor]) -> tuple[Boxes, NDArray[np.float64]]:
         """The next frame of each target: where they are now, (B, 4), and the responses there, (B,).
 
-        A response is 1 where what is seen is exactly what was learned, and near 0 where nothing is like it.
+        A response is 1 where what is seen is exactly what was learned, near 0 where nothing is like it, and
+        above 1 where it is the same with more contrast.
 
         Raises:
             MmsslError: not one frame (3, H, W) uint8 for each target, or features that are not finite.

@@ -173,6 +173,7 @@ def test_many_targets_are_found_where_each_is_found_alone(features):
         assert np.abs(found - np.stack(expected)).max() < 1e-3
         assert np.isfinite(scores).all()
     together.keep([])
+    together.add([], np.empty((0, 4)))
     assert together.update([])[0].shape == (0, 4)
 
 
@@ -287,6 +288,12 @@ def test_useless_encoders_are_named():
     encoder = build_encoder(EncoderConfig(name="resnet18", image_size=64))
     with pytest.raises(MmsslError, match="2x2 cells"):
         Tracker(FeatureMap(encoder), PRESETS["udt"])
+    transformer = build_encoder(
+        EncoderConfig(name="vit_tiny_patch16_224", image_size=64, kwargs={"patch_size": 8})
+    )
+    assert Trackers(FeatureMap(transformer), PRESETS["udt"]).cells.tolist() == [8, 8]
+    with pytest.raises(MmsslError, match=r"tracker\.crop: vit_tiny_patch16_224 takes no crops of 125 pixels"):
+        Trackers(FeatureMap(transformer), TrackerConfig(crop=125))
     broken = random_features()
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
