@@ -173,7 +173,7 @@ def cell(content: str | float | None) -> str:
 
 
 def beside(score: dict[str, Any]) -> str:
-    """What a score is to be compared with: interval, untrained network, chance, a ceiling other than 100 %."""
+    """What a score is to be compared with: interval, untrained network, chance, a ceiling below 100 %."""
     unit = score["unit"]
     words = [
         f"{name} {value(score[name], unit)}"
