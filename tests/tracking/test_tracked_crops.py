@@ -160,3 +160,19 @@ def test_bad_videos_and_bad_settings_are_named():
         view().read(broken, draws())
     with pytest.raises(MmsslError, match="size 0"):
         view(size=0)
+
+
+def test_crops_from_anywhere_lie_within_the_frame_and_reach_all_of_it():
+    down, right = np.meshgrid(np.arange(60), np.arange(90), indexing="ij")
+    places = np.stack([right * 2, down * 4, np.zeros_like(down)], axis=-1).astype(np.uint8)
+    looking = view(size=31, start="anywhere")
+    one = sample(np.stack([places] * 4))
+    shown = torch.stack([looking.read(one, draws(pass_=pass_)) for pass_ in range(30)]).float()
+    assert (
+        shown[:, :1] - shown[:, 1:]
+    ).abs().max() <= 12  # one place; the rest is compression
+    middle = shown[:, 0, :2, 15, 15] / torch.tensor([2.0, 4.0])  # x, y of the crops' middles
+    low, high = middle.amin(0), middle.amax(0)
+    assert (low >= torch.tensor([22.0, 14.0]) - 3).all()  # half a window from the border
+    assert (high <= torch.tensor([67.0, 45.0]) + 3).all()
+    assert (high - low >= 0.7 * torch.tensor([45.0, 30.0])).all()

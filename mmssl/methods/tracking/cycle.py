@@ -1,5 +1,6 @@
 """What UDT and LUDT share: crops of a few frames, maps of them, and a trajectory there and back."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -74,8 +75,6 @@ class Cycle(Method):
     config: CycleConfig
     search: int
     """S, how many frames follow the template."""
-    start: Start
-    """Where the box is."""
     y: Tensor
     """(H, W) float32: the label of a target that has not moved, its peak at (0, 0)."""
 
@@ -94,6 +93,11 @@ class Cycle(Method):
         self.size: Size = (height, width)
         box = side / (1 + config.padding) / self.stride
         self.register_buffer("y", gaussian(self.size, config.sigma * box), persistent=False)
+
+    @property
+    @abstractmethod
+    def start(self) -> Start:
+        """Where the box is."""
 
     def look(self, crops: Tensor) -> Tensor:
         """Maps (B, C, H, W) of crops (B, 3, side, side), their margins cut off."""

@@ -8,6 +8,7 @@ from mmssl.methods.base import Loss
 from mmssl.methods.tracking.cycle import Cycle, CycleConfig
 from mmssl.models.correlation_filter import spectrum
 from mmssl.stream.batch import Batch
+from mmssl.stream.views.tracked_crops import Start
 
 
 class LUDTConfig(CycleConfig):
@@ -27,7 +28,11 @@ class LUDT(Cycle):
     Config = LUDTConfig
     config: LUDTConfig
     search = 3
-    start = "textured"
+
+    @property
+    def start(self) -> Start:
+        """The most textured place; from there a tracklet leads on."""
+        return "textured"
 
     def forward(self, batch: Batch) -> Loss:
         maps = self.look(batch.crops.transpose(0, 1).flatten(0, 1))

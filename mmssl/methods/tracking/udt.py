@@ -9,12 +9,15 @@ from mmssl.methods.base import Loss
 from mmssl.methods.tracking.cycle import Cycle, CycleConfig
 from mmssl.models.correlation_filter import spectrum
 from mmssl.stream.batch import Batch
+from mmssl.stream.views.tracked_crops import Start
 
 
 class UDTConfig(CycleConfig):
     name: Literal["udt"] = "udt"
     drop: float = Field(0.1, ge=0, lt=1)
     within: PositiveInt = 10
+    start: Literal["centre", "anywhere"] = "centre"
+    """Where the crop lies: in the middle of the frame (section 3.4), or on a place drawn for each sample."""
 
 
 class UDT(Cycle):
@@ -27,7 +30,11 @@ class UDT(Cycle):
     Config = UDTConfig
     config: UDTConfig
     search = 2
-    start = "centre"
+
+    @property
+    def start(self) -> Start:
+        """Where the box is."""
+        return self.config.start
 
     def forward(self, batch: Batch) -> Loss:
         crops = batch.crops

@@ -19,7 +19,7 @@ from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
 from mmssl.stream.views.tracklet import most_textured, tracklet, warp
 
-Start = Literal["centre", "textured"]
+Start = Literal["centre", "anywhere", "textured"]
 SHARE = 6
 """The box is a sixth of the frame in each direction (UDT, CVPR 2019, section 3.4)."""
 
@@ -29,9 +29,11 @@ Floats = NDArray[np.float64]
 class TrackedCrops(View):
     """(B, T, 3, size, size) float32, normalised: T frames, each cut out around one box.
 
-    ``centre``: the box, W / 6 × H / 6, stays in the middle of the frame (UDT). ``textured``: it starts on the
-    most textured place of the first frame, and a correlation filter follows it through every frame up to the
-    last (LUDT). The crop is 1 + padding times the box and is stretched to a square.
+    ``centre``: the box, W / 6 × H / 6, stays in the middle of the frame (UDT). ``anywhere``: it stays on a
+    place that is drawn, uniform among those whose crop lies within the frame: a few videos show more of what
+    there is that way. ``textured``: it starts on the most textured place of the first frame, and a
+    correlation filter follows it through every frame up to the last (LUDT). The crop is 1 + padding times
+    the box and is stretched to a square.
 
     Each crop is cut out in ``read``, from the part of a frame that it needs: frames of one batch differ in
     size, and bilinear interpolation of bytes is several times faster than of a padded float batch.
@@ -75,15 +77,21 @@ class TrackedCrops(View):
             with open_video(sample[field]) as video:
                 timeline = Timeline(video.times, video.duration, meta)
                 numbers = timeline.frames_at(self.sampler.moments(timeline, draws))
-                crops = self._centred(video, numbers) if self.start == "centre" else self._led(video, numbers)
+                crops = (
+                    self._led(video, numbers)
+                    if self.start == "textured"
+                    else self._still(video, numbers, draws)
+                )
         except ValueError as error:
             raise Unreadable(field, str(error)) from error
         return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
-    def _centred(self, video: VideoReader, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _still(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> NDArray[np.uint8]:
         frame = np.array([video.width, video.height])
         window = frame / SHARE * (1 + self.padding)
         centre = (frame - 1) / 2
+        if self.start == "anywhere":
+            centre = centre + np.maximum(frame - window, 0) * (draws.uniform("place", 2)[0] - 0.5)
         box = needed(centre, window, video)
         frames = video.read(numbers, box).permute(0, 2, 3, 1).numpy()
         centre = centre - np.array([box[1], box[0]])
