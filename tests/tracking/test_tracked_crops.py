@@ -168,9 +168,7 @@ def test_crops_from_anywhere_lie_within_the_frame_and_reach_all_of_it():
     looking = view(size=31, start="anywhere")
     one = sample(np.stack([places] * 4))
     shown = torch.stack([looking.read(one, draws(pass_=pass_)) for pass_ in range(30)]).float()
-    assert (
-        shown[:, :1] - shown[:, 1:]
-    ).abs().max() <= 12  # one place; the rest is compression
+    assert (shown[:, :1] - shown[:, 1:]).abs().max() <= 12  # one place; the rest is compression
     middle = shown[:, 0, :2, 15, 15] / torch.tensor([2.0, 4.0])  # x, y of the crops' middles
     low, high = middle.amin(0), middle.amax(0)
     assert (low >= torch.tensor([22.0, 14.0]) - 3).all()  # half a window from the border
