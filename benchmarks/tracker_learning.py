@@ -2,8 +2,8 @@
 
     MMSSL_REAL_DATA=… python benchmarks/tracker_learning.py
 
-Runs ``mmssl run real_tracker`` (stages that an earlier run has finished are skipped, and their times are those
-of that run), then OpenCV's two trackers on the same sequences. Results: ``results/tracker_learning.json``.
+Runs ``mmssl run real_tracker``, of which what an earlier run has finished is skipped, then OpenCV's two
+trackers on the same sequences. Results go to ``results/tracker_learning.json``.
 """
 
 import argparse
