@@ -53,7 +53,7 @@ MINUTES = {
 }
 """Bars on time, in minutes on two cores, set-up excluded."""
 
-TEMPORAL = ("clips", "cpc", "order", "tcn")
+TEMPORAL = ("clips", "cpc", "order", "tcn", "udt")
 """What the quickstart does with clips; everything else in it has a bar of its own."""
 
 
