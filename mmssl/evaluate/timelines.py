@@ -189,7 +189,7 @@ class Walk(View):
         self.words = f"{one}, {size} px centre crop"
 
     def read(self, sample: Sample, draws: Draws) -> dict[str, Any]:
-        meta = sample["meta"] if "meta" in sample else {}  # noqa: SIM401 (a sample has no get)
+        meta = sample.meta
         shown: dict[str, Any] = {field: self._camera(sample, field, draws) for field in self.fields}
         return shown | {"phases": meta.get("phases", [])}
 

@@ -42,6 +42,11 @@ class Sample:
     def __contains__(self, name: str) -> bool:
         return name in self.members
 
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The decoded field ``meta``; empty where the sample has none. Raises as ``sample["meta"]``."""
+        return self["meta"] if "meta" in self else {}  # noqa: SIM401 (a sample has no ``get``)
+
     def __getitem__(self, name: str) -> Any:
         """The decoded field.
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from mmssl.stream.views.crops import warp
 from mmssl.tracking.boxes import Boxes, centres
 
 
@@ -32,16 +32,11 @@ def cut_out(frames: Sequence[Tensor], windows: Boxes, size: int) -> Tensor:
 def _with_opencv(frames: Sequence[Tensor], windows: Boxes, size: int) -> Tensor:
     count = windows.shape[1]
     crops = np.empty((len(frames) * count, size, size, 3), np.uint8)
-    steps = windows[..., 2:] / size
-    starts = centres(windows) - (size - 1) / 2 * steps
+    middles = centres(windows)
     for i, frame in enumerate(frames):
         pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
         for j in range(count):
-            (step_x, step_y), (x, y) = steps[i, j], starts[i, j]
-            cv2.warpAffine(
-                pixels, np.array([[step_x, 0, x], [0, step_y, y]]), (size, size), dst=crops[i * count + j],
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
-            )  # fmt: skip
+            warp(pixels, middles[i, j], windows[i, j, 2:], size, out=crops[i * count + j])
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 

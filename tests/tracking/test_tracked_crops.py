@@ -19,9 +19,9 @@ from mmssl.stream.clips.following import Following
 from mmssl.stream.decode import EncodedVideo
 from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.video import open_video
+from mmssl.stream.views.crops import warp
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.tracked_crops import TrackedCrops
-from mmssl.stream.views.tracklet import warp
 
 PIXELS = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.propagation.files import chosen, images, names, read_masks
+from mmssl.evaluate.propagation.files import chosen, images, read_masks
 from mmssl.evaluate.propagation.regions import contour_accuracy, jaccard, statistics
 from mmssl.evaluate.propagation.task import Answers, DataConfig, Masks, Value, Video
+from mmssl.evaluate.tracking.text import read_names
 from mmssl.tracking.frames import ImageFiles
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Davis(Masks):
         folders = [lists / str(year)] + [lists / self.config.resolution] * (year == 2016)
         present = [folder for folder in folders if folder.is_dir()]
         if present:
-            lines = names(present[0] / f"{self.config.split}.txt")
+            lines = read_names(present[0] / f"{self.config.split}.txt", "a list, one entry a line")
             found = [Path(line.split()[0]).parent.name if "/" in line else line for line in lines]
             return list(dict.fromkeys(found))
         masks = self.root / "Annotations" / self.config.resolution

@@ -76,23 +76,6 @@ def palette() -> NDArray[np.uint8]:
     return (bits << (7 - i)).sum(axis=1).astype(np.uint8)
 
 
-def names(path: Path) -> list[str]:
-    """Lines of a list that are not empty.
-
-    Raises:
-        MmsslError: not readable as text, or empty.
-    """
-    try:
-        found = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except FileNotFoundError as error:
-        raise MmsslError(f"{path}: no such file; expected a list, one entry a line") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise MmsslError(f"{path}: not readable as a list: {error}") from error
-    if not any(found):
-        raise MmsslError(f"{path}: expected a list, one entry a line, found nothing")
-    return [line for line in found if line]
-
-
 def chosen(listed: Sequence[str], wanted: Sequence[str], where: Path) -> list[str]:
     """``wanted`` in the order of ``listed``; all of them where nothing is wanted.
 

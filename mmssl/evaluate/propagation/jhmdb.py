@@ -17,10 +17,11 @@ from scipy.io import loadmat
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.propagation.files import chosen, images, names
+from mmssl.evaluate.propagation.files import chosen, images
 from mmssl.evaluate.propagation.maps import Size
 from mmssl.evaluate.propagation.propagate import Rule
 from mmssl.evaluate.propagation.task import Answers, DataConfig, Task, Value, Video
+from mmssl.evaluate.tracking.text import read_names
 from mmssl.stream.decode import decode_image
 from mmssl.tracking.frames import ImageFiles
 
@@ -179,7 +180,7 @@ def _tested(path: Path, split: int) -> list[str]:
     """
     action = path.name.removesuffix(f"_test_split{split}.txt")
     found = []
-    for number, line in enumerate(names(path), 1):
+    for number, line in enumerate(read_names(path, "a list, one entry a line"), 1):
         video, _, part = line.rpartition(" ")
         if part not in ("0", "1", "2") or not video.strip():
             raise MmsslError(f"{path}: line {number}: expected 'VIDEO.avi 2', found {line!r}")

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from mmssl.evaluate.propagation.files import chosen, images, names, read_masks
+from mmssl.evaluate.propagation.files import chosen, images, read_masks
 from mmssl.evaluate.propagation.task import Answers, DataConfig, Masks, Value, Video
+from mmssl.evaluate.tracking.text import read_names
 from mmssl.tracking.frames import ImageFiles
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Vip(Masks):
     def __init__(self, config: VipConfig) -> None:
         self.root = Path(config.root)
         path = self.root / "lists" / f"{config.split}_videos.txt"
-        self.sequences = chosen(names(path), config.sequences, path)
+        self.sequences = chosen(read_names(path, "a list, one entry a line"), config.sequences, path)
         self.about = (
             f"VIP, {len(self.sequences)} videos; IoU of each of {CLASSES} classes, the background too, from "
             "one histogram over all frames, mean over the classes that occur; the first frame, which is "

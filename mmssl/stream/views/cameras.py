@@ -77,7 +77,7 @@ class CamerasView(ClipView):
         self.shown, self.gate = shown, gate
 
     def read(self, sample: Sample, draws: Draws) -> Recorded:  # type: ignore[override]
-        meta = sample["meta"] if "meta" in sample else {}  # noqa: SIM401 (a sample has no ``get``)
+        meta = sample.meta
         order = draws.permutation("cameras", len(self.fields))[0, : self.shown]
         fields = [self.fields[number] for number in order]
         with ExitStack() as open_now:

@@ -1,6 +1,7 @@
 """Views of videos: chosen frames, all cut out alike, so that only time differs between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmssl.stream.views.crops import draw_crops, draw_flips, resize_frames
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
 
-__all__ = ["ClipAugmentation", "ClipView", "Shown"]
+__all__ = ["ClipAugmentation", "ClipView", "Shown", "chosen_frames"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,24 @@ class Shown:
     """(T, 3, size, size) uint8."""
     times: NDArray[np.float64]
     """(T,) seconds: when the frames that are shown had appeared, whatever moments were asked for."""
+
+
+@contextmanager
+def chosen_frames(
+    sample: Sample, field: str, sampler: Sampler, draws: Draws
+) -> Iterator[tuple[VideoReader, NDArray[np.int64]]]:
+    """The open video of a sample and the numbers (T,) of the frames that ``sampler`` chooses of it.
+
+    Raises:
+        Unreadable: the video cannot be opened, or what is done with it finds that it does not decode.
+    """
+    meta = sample.meta
+    try:
+        with open_video(sample[field]) as video:
+            timeline = Timeline(video.times, video.duration, meta)
+            yield video, timeline.frames_at(sampler.moments(timeline, draws))
+    except ValueError as error:
+        raise Unreadable(field, str(error)) from error
 
 
 class ClipView(View):
@@ -69,15 +88,8 @@ class ClipView(View):
         self.augmentation = augmentation
 
     def read(self, sample: Sample, draws: Draws) -> Shown:
-        field = self.fields[0]
-        meta = sample["meta"] if "meta" in sample else {}  # noqa: SIM401 (a sample has no ``get``)
-        try:
-            with open_video(sample[field]) as video:
-                timeline = Timeline(video.times, video.duration, meta)
-                numbers = timeline.frames_at(self.sampler.moments(timeline, draws))
-                return Shown(self._cut(video, numbers, draws), video.times[numbers])
-        except ValueError as error:
-            raise Unreadable(field, str(error)) from error
+        with chosen_frames(sample, self.fields[0], self.sampler, draws) as (video, numbers):
+            return Shown(self._cut(video, numbers, draws), video.times[numbers])
 
     def _cut(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> Tensor:
         """(T, 3, size, size) uint8: these frames of the video, all of them cut out alike."""

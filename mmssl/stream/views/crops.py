@@ -123,3 +123,28 @@ def resize_frames(frames: Tensor, size: int, flip: bool, kernel: Kernel = "bilin
     if (h, w) != (size, size):
         frames = F.interpolate(frames, (size, size), mode=kernel, antialias=True)
     return frames.flip(3) if flip else frames
+
+
+def warp(
+    pixels: NDArray[np.uint8],
+    centre: NDArray[np.float64],
+    size: NDArray[np.float64],
+    side: int,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """The window of ``size`` (width, height) around ``centre`` (x, y), stretched to side × side pixels.
+
+    Bilinear, not antialiased, as trackers cut out what they look at. The middle of the window lies on the
+    middle of the result; outside the image its border is repeated.
+
+    Args:
+        pixels: (H, W) or (H, W, 3).
+        out: contiguous memory of the result's shape to write to; by default it is new.
+    """
+    scale = size / side
+    shift = centre - scale * (side - 1) / 2
+    back = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(  # type: ignore[return-value]
+        pixels, back, (side, side), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )

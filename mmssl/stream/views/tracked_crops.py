@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.stream.clips.base import Sampler, Timeline
-from mmssl.stream.sample import Sample, Unreadable
-from mmssl.stream.video import VideoReader, open_video
+from mmssl.stream.clips.base import Sampler
+from mmssl.stream.sample import Sample
+from mmssl.stream.video import VideoReader
 from mmssl.stream.video.base import Box
 from mmssl.stream.views.base import View
+from mmssl.stream.views.clip import chosen_frames
+from mmssl.stream.views.crops import warp
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.photometric import normalise
-from mmssl.stream.views.tracklet import most_textured, tracklet, warp
+from mmssl.stream.views.tracklet import most_textured, tracklet
 
 Start = Literal["centre", "anywhere", "textured"]
 SHARE = 6
@@ -71,19 +73,9 @@ class TrackedCrops(View):
 
     def read(self, sample: Sample, draws: Draws) -> Tensor:
         """(T, 3, size, size) uint8."""
-        field = self.fields[0]
-        meta = sample["meta"] if "meta" in sample else {}  # noqa: SIM401 (a sample has no ``get``)
-        try:
-            with open_video(sample[field]) as video:
-                timeline = Timeline(video.times, video.duration, meta)
-                numbers = timeline.frames_at(self.sampler.moments(timeline, draws))
-                crops = (
-                    self._led(video, numbers)
-                    if self.start == "textured"
-                    else self._still(video, numbers, draws)
-                )
-        except ValueError as error:
-            raise Unreadable(field, str(error)) from error
+        with chosen_frames(sample, self.fields[0], self.sampler, draws) as (video, numbers):
+            led = self.start == "textured"
+            crops = self._led(video, numbers) if led else self._still(video, numbers, draws)
         return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
     def _still(self, video: VideoReader, numbers: NDArray[np.int64], draws: Draws) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmssl.stream.views.crops import warp
+
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex128]
 Grey = NDArray[np.uint8]
@@ -19,23 +21,6 @@ SIDE, CELL, BINS = 96, 4, 9
 """Pixels of the window that is looked at, pixels of a cell of its histograms, and their orientations."""
 PADDING, SIGMA, LAM, RATE = 1.5, 0.1, 1e-4, 0.02
 """Henriques et al., "High-Speed Tracking with Kernelized Correlation Filters" (TPAMI 2015), table 2."""
-
-
-def warp(pixels: NDArray[np.uint8], centre: Floats, size: Floats, side: int) -> NDArray[np.uint8]:
-    """The window of ``size`` (width, height) around ``centre`` (x, y), stretched to side × side pixels.
-
-    Bilinear, not antialiased, as trackers cut out what they look at. The middle of the window lies on the
-    middle of the result; outside the image its border is repeated.
-
-    Args:
-        pixels: (H, W) or (H, W, 3).
-    """
-    scale = size / side
-    shift = centre - scale * (side - 1) / 2
-    back = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(pixels, back, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return warped  # type: ignore[return-value]
 
 
 def entropy(grey: Grey) -> float:

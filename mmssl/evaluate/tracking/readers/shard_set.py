@@ -1,5 +1,6 @@
 """Any shard set with the fields ``video`` and ``boxes`` as a benchmark: one sequence an object."""
 
+import threading
 from collections.abc import Iterator
 from typing import Literal
 
@@ -33,6 +34,7 @@ class ClipFrames(Frames):
         self.video, self.name, self.first, self.count = video, name, first, count
         self._reader: VideoReader | None = None
         self._run: tuple[int, Tensor] | None = None
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.count
@@ -41,9 +43,10 @@ class ClipFrames(Frames):
         if not 0 <= number < self.count:
             raise IndexError(f"{self.name}: frame {number}; there are {self.count}")
         start = number - number % _RUN
-        if self._run is None or self._run[0] != start:
-            self._run = (start, self._decode(start))
-        return self._run[1][number - start]
+        with self._lock:
+            if self._run is None or self._run[0] != start:
+                self._run = (start, self._decode(start))
+            return self._run[1][number - start]
 
     def _decode(self, start: int) -> Tensor:
         numbers = np.arange(start, min(start + _RUN, self.count)) + self.first
