@@ -21,6 +21,7 @@ from mmssl.methods.temporal.video_mae import VideoMAE
 from mmssl.methods.tracking.crw import CRW
 from mmssl.methods.tracking.ludt import LUDT
 from mmssl.methods.tracking.udt import UDT
+from mmssl.models.encoder import encoder_configs
 
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -60,10 +61,17 @@ def build_method(config: Mapping[str, Any] | MethodConfig, data: DataInfo, sourc
 
     Raises:
         MmsslError: as ``parse_method``; or a backbone, stem or weights that do not fit; or the data lacks a
-            field that the method's views read.
+            field that the method's views read; or an encoder is to see what the method does not show.
     """
     if not isinstance(config, MethodConfig):
         config = parse_method(config, source)
+    for key, encoder in encoder_configs(config, "method"):
+        sees = getattr(encoder, "sees", "rgb")
+        if sees != "rgb" and not METHODS[config.name].any_sight:
+            raise MmsslError(
+                f"{key}.sees: {config.name} shows its encoders rgb, found {sees!r}; "
+                f"expected one of {', '.join(name for name in METHODS if METHODS[name].any_sight)} for that"
+            )
     method = METHODS[config.name](config, data)
     wanted = {field for view in method.views.values() for field in view.fields}
     if not wanted <= data.fields:

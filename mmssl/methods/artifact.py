@@ -24,7 +24,11 @@ def save_method(method: Method, folder: Path) -> None:
     }
     write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
     config = with_weights(method.config, lambda _: None)
-    data = {"samples": method.data.samples, "fields": sorted(method.data.fields)}
+    data = {
+        "samples": method.data.samples,
+        "fields": sorted(method.data.fields),
+        "some": sorted(method.data.some),
+    }
     write_json(folder / DESCRIPTION, {"config": config.model_dump(mode="json"), "data": data})
 
 
@@ -42,7 +46,8 @@ def load_method(folder: Path, *, trained: bool = True) -> Method | None:
     content = read_json(path, "a method's description, as training leaves it")
     if not isinstance(content, dict) or not {"config", "data"} <= content.keys():
         raise MmsslError(f"{path}: expected a method's config and data")
-    data = DataInfo(int(content["data"]["samples"]), frozenset(content["data"]["fields"]))
+    about = content["data"]
+    data = DataInfo(int(about["samples"]), frozenset(about["fields"]), frozenset(about.get("some", ())))
     method = build_method(content["config"], data, path)
     if trained:
         load_state(method, read_tensors(folder / WEIGHTS), folder / WEIGHTS, method.config.name)

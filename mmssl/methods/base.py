@@ -36,6 +36,13 @@ class DataInfo:
     """Number of distinct stable ids in the stream."""
     fields: frozenset[str] = frozenset({"image"})
     """Fields that every sample has."""
+    some: frozenset[str] = frozenset()
+    """Fields that only some samples have."""
+
+    @property
+    def video(self) -> bool:
+        """Whether samples are videos rather than still images."""
+        return "video" in self.fields and "image" not in self.fields
 
 
 @dataclass
@@ -75,6 +82,8 @@ class Method(nn.Module, ABC):
     """A paper. All state that training changes (momentum encoders, queues, banks) is in the state dict."""
 
     Config: ClassVar[type[MethodConfig]]
+    any_sight: ClassVar[bool] = False
+    """Whether its encoders may see something else than colour images."""
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         super().__init__()

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import timm
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
 from mmssl.models import dcfnet, resnet_stride8  # noqa: F401 (timm knows them once they are imported)
 from mmssl.models.weights import load_state, read_tensors, weights_path
+from mmssl.sights import SIGHTS
 
 
 class StartConfig(Config):
@@ -63,18 +64,46 @@ class EncoderConfig(StartConfig):
     ``small_stride4`` stride 2 and the max-pooling."""
     image_size: PositiveInt = 224
     """Side of the square images in pixels; backbones of fixed size (ViT) are built for it."""
+    sees: str = "rgb"
+    """What of a sample it is shown, a name of ``mmssl.sights``: rgb, L, ab, Y, CbCr, O3, O12, depth, normals,
+    segmentation, flow."""
+    channels: PositiveInt | None = None
+    """Of a segmentation the number of classes, of a flow two for each field; of anything else its own."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed on to ``timm.create_model``, for instance ``{patch_size: 4, global_pool: avg}``."""
     weights: str | None = None
     """Where to start: an encoder folder, a .safetensors or .pth file, ``timm`` for timm's own, or random."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Channel means that images in 0..1 are normalised with."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
-    """Channel standard deviations that images in 0..1 are normalised with."""
+    mean: tuple[float, ...] = ()
+    """What is subtracted from every channel; by default what suits ``sees``."""
+    std: tuple[PositiveFloat, ...] = ()
+    """What every channel is then divided by; by default what suits ``sees``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seen(cls, data: Any) -> Any:
+        """Number of channels and their statistics, where they follow from ``sees``."""
+        if not isinstance(data, dict):
+            return data
+        name = data.get("sees", "rgb")
+        if name not in SIGHTS:
+            raise ValueError(f"sees: expected one of {', '.join(SIGHTS)}, found {name!r}")
+        sight = SIGHTS[name]
+        channels = data.get("channels") or sight.channels or (2 if name == "flow" else None)
+        if channels is None:
+            raise ValueError(f"channels: missing; expected the number of classes, to see a {name}")
+        if sight.channels not in (None, channels) or (name == "flow" and channels % 2):
+            raise ValueError(f"channels: {name} has {sight.channels or 'an even number'}, found {channels}")
+        found = {}
+        for key, default in (("mean", sight.mean), ("std", sight.std)):
+            values = tuple(data.get(key) or default)
+            found[key] = values if len(values) == channels else values * channels
+            if len(found[key]) != channels:
+                raise ValueError(f"{key}: expected one value or {channels}, found {len(values)}")
+        return {**data, "channels": channels, **found}
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, H, W) float, normalised with ``mean`` and ``std``, to pooled features (B, dim)."""
+    """Images (B, channels, H, W) float, normalised with ``mean`` and ``std``, to pooled features (B, dim)."""
 
     def __init__(self, config: EncoderConfig, backbone: nn.Module) -> None:
         super().__init__()
@@ -101,6 +130,8 @@ class Encoder(nn.Module):
 def timm_arguments(config: EncoderConfig) -> dict[str, Any]:
     """What ``timm.create_model(config.name, ...)`` is called with."""
     arguments = {"num_classes": 0, **config.kwargs}
+    if config.channels != 3:
+        arguments["in_chans"] = config.channels
     known = timm.get_pretrained_cfg(config.name)
     if known is not None and known.fixed_input_size:
         arguments["img_size"] = config.image_size
@@ -145,7 +176,9 @@ def _small_stem(backbone: Any, config: EncoderConfig) -> None:
     stride = 1 if config.stem == "small" else 2
     pooled = config.stem == "small_stride4"
     width, mode = backbone.conv1.out_channels, backbone.conv1.padding_mode
-    stem = nn.Conv2d(3, width, 3, stride=stride, padding=1, bias=False, padding_mode=mode)
+    stem = nn.Conv2d(
+        backbone.conv1.in_channels, width, 3, stride=stride, padding=1, bias=False, padding_mode=mode
+    )
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     backbone.conv1 = stem  # type: ignore[assignment]
     if not pooled:

@@ -17,30 +17,25 @@ from mmssl import files
 from mmssl.errors import MmsslError
 from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
 from mmssl.models.encoder import Encoder, timm_arguments
+from mmssl.sights import SIGHTS
 
 FORMATS = ("timm",)
 
+_CONV = "model.conv1 = torch.nn.Conv2d({{channels}}, {{width}}, 3, stride={stride}, padding=1, bias=False)\n"
+_NO_POOL = "model.maxpool = torch.nn.Identity()\n"
 STEM_LINES = {
     "default": "",
-    "small": (
-        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=1, padding=1, bias=False)  # small-image stem\n"
-        "model.maxpool = torch.nn.Identity()\n"
-    ),
-    "small_stride2": (
-        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=2, padding=1, bias=False)  # small-image stem\n"
-        "model.maxpool = torch.nn.Identity()\n"
-    ),
-    "small_stride4": (
-        "model.conv1 = torch.nn.Conv2d(3, {width}, 3, stride=2, padding=1, bias=False)  # small-image stem\n"
-    ),
+    "small": _CONV.format(stride=1) + _NO_POOL,
+    "small_stride2": _CONV.format(stride=2) + _NO_POOL,
+    "small_stride4": _CONV.format(stride=2),
 }
 """What turns timm's network into the one that was trained, before its weights are loaded."""
 
 CARD = Template("""\
 # $name: a self-supervised encoder
 
-Pooled features of dimension $dim from images of $size × $size pixels, normalised with mean $mean and standard
-deviation $std. Weights in `model.safetensors`, in timm's own parameter names.
+Pooled features of dimension $dim from $size × $size pixels of $sees ($about), normalised with mean $mean and
+standard deviation $std. Weights in `model.safetensors`, in timm's own parameter names.
 
 ```python
 $snippet```
@@ -103,7 +98,7 @@ def timm_config(encoder: Encoder, provenance: dict[str, Any]) -> dict[str, Any]:
         "num_features": encoder.dim,
         "model_args": arguments,
         "pretrained_cfg": {
-            "input_size": [3, config.image_size, config.image_size],
+            "input_size": [config.channels, config.image_size, config.image_size],
             "fixed_input_size": "img_size" in arguments,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
@@ -125,11 +120,11 @@ def snippet(encoder: Encoder) -> str:
             f'model = timm.create_model("{config.name}", pretrained=False{arguments},\n'
             '                          checkpoint_path="model.safetensors").eval()\n'
         )
-    width = encoder.backbone.state_dict()["conv1.weight"].shape[0]
+    width, channels = encoder.backbone.state_dict()["conv1.weight"].shape[:2]
     return (
         "import timm\nimport torch\n\n"
         f'model = timm.create_model("{config.name}", pretrained=False{arguments})\n'
-        f"{STEM_LINES[config.stem].format(width=width)}"
+        f"{STEM_LINES[config.stem].format(width=width, channels=channels)}"
         'timm.models.load_checkpoint(model, "model.safetensors")\n'
         "model.eval()\n"
     )
@@ -141,6 +136,8 @@ def card(encoder: Encoder, provenance: dict[str, Any]) -> str:
         name=encoder.config.name,
         dim=encoder.dim,
         size=encoder.config.image_size,
+        sees=encoder.config.sees,
+        about=SIGHTS[encoder.config.sees].about,
         mean=", ".join(f"{value:g}" for value in encoder.mean),
         std=", ".join(f"{value:g}" for value in encoder.std),
         snippet=snippet(encoder),

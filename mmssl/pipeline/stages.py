@@ -115,14 +115,15 @@ def run_train(stage: TrainStage, place: Place) -> None:
 
 
 def data_info(config: StreamConfig) -> DataInfo:
-    """What a method may know of the data: how many samples, and the fields that all of them have."""
+    """What a method may know of the data: how many samples, and the fields that all or some of them have."""
     manifests = [load_manifest(source.shards) for source in config.sources]
     samples = sum(
         manifest.split(source.split).samples
         for manifest, source in zip(manifests, config.sources, strict=True)
     )
-    fields = [{name for name, share in manifest.fields.items() if share == 1} for manifest in manifests]
-    return DataInfo(samples, frozenset(set.intersection(*fields)))
+    every = set.intersection(*[{name for name, x in each.fields.items() if x == 1} for each in manifests])
+    some = set.union(*[{name for name, x in each.fields.items() if x > 0} for each in manifests]) - every
+    return DataInfo(samples, frozenset(every), frozenset(some))
 
 
 def run_evaluate(stage: EvaluateStage, place: Place) -> None:

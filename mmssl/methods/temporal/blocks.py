@@ -41,8 +41,8 @@ class OfBlocks(Protocol):
     frames: int
     stride: float
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def block_view(encoder: OfBlocks, augmentation: ClipAugmentation | None) -> ClipView:

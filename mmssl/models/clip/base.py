@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmssl.models.encoder import StartConfig
 
-Statistics = tuple[float, float, float]
+Statistics = tuple[float, ...]
 
 
 class ClipEncoderConfig(StartConfig):

@@ -65,8 +65,8 @@ class CamerasView(ClipView):
         shown: int,
         sampler: Sampler,
         size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         augmentation: ClipAugmentation | None = None,
         gate: float = 0.0,
     ) -> None:

@@ -30,8 +30,8 @@ class CentreCrop(View):
     def __init__(
         self,
         size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         resize: int | None = None,
         kernel: Kernel = "bicubic",
         field: str = "image",

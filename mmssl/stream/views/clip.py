@@ -74,8 +74,8 @@ class ClipView(View):
         self,
         sampler: Sampler,
         size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         augmentation: ClipAugmentation | None = None,
         field: str = "video",
     ) -> None:

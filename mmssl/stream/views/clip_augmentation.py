@@ -17,9 +17,7 @@ class ClipAugmentation(ContrastiveAugmentation):
     """One draw of jitter, grey, blur and solarisation for all frames of a sample, or one for each frame
     (which keeps a method from telling times apart by their colours)."""
 
-    def changed(
-        self, x: Tensor, draws: Draws, mean: tuple[float, float, float], std: tuple[float, float, float]
-    ) -> Tensor:
+    def changed(self, x: Tensor, draws: Draws, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
         """(B, T, 3, size, size) uint8 → float32 on the same device: colours, blur, solarisation, normalised.
 
         Contrast pulls each frame towards its own mean grey level, also where all frames share a draw.

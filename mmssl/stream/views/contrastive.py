@@ -117,8 +117,8 @@ class ContrastiveViews(View):
         self,
         size: int,
         augmentations: Sequence[ContrastiveAugmentation],
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         field: str = "image",
     ) -> None:
         if size < 1 or not augmentations:
@@ -189,9 +189,7 @@ class Look:
             solarised=self.solarised[part],
         )
 
-    def apply(
-        self, x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], out: Tensor
-    ) -> None:
+    def apply(self, x: Tensor, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor) -> None:
         """(N, 3, size, size) uint8 → ``out``, float32 on the same device, normalised."""
         size = x.shape[-1]
         kernel = max(3, int(self.blur_kernel * size) // 2 * 2 + 1)
@@ -200,9 +198,7 @@ class Look:
             part = slice(start, start + step)
             out[part] = self.rows(part)._applied(x[part], mean, std, kernel)
 
-    def _applied(
-        self, x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], kernel: int
-    ) -> Tensor:
+    def _applied(self, x: Tensor, mean: tuple[float, ...], std: tuple[float, ...], kernel: int) -> Tensor:
         y = colour_normalise(x, self.colour, mean, std)
         if self.blurred.any():
             rows = torch.from_numpy(np.flatnonzero(self.blurred)).to(x.device)

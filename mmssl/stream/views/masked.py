@@ -23,8 +23,8 @@ class RandomCrop(View):
     def __init__(
         self,
         size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         scale: tuple[float, float] = (0.2, 1.0),
         flip: float = 0.5,
         field: str = "image",

@@ -87,9 +87,7 @@ def colour_jitter(
     return Colour(matrix, mean)
 
 
-def colour_normalise(
-    x: Tensor, colour: Colour, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> Tensor:
+def colour_normalise(x: Tensor, colour: Colour, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Map the colours of uint8 images, clamp to the range of an image, normalise; all in one product.
 
     Args:
@@ -111,7 +109,7 @@ def colour_normalise(
     return y
 
 
-def normalise(x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+def normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(..., 3, H, W) uint8 → float32: (x / 255 - mean) / std."""
     y = x.float()
     spread = np.asarray(std)
@@ -151,7 +149,7 @@ def _blur_axis(x: Tensor, sigma: Floats, radius: int, axis: int) -> Tensor:
     return y
 
 
-def solarise(x: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+def solarise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Invert the pixels of normalised images (N, 3, H, W) that are brighter than one half of the range."""
     spread = np.asarray(std)
     threshold = _like((0.5 - np.asarray(mean)) / spread, x).view(3, 1, 1)
