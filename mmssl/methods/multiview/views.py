@@ -67,7 +67,12 @@ class MultiView(Method):
         self.names = tuple(config.views)
         for name, view in config.views.items():
             self._refuse_missing(name, view)
-        self.towers = nn.ModuleDict({name: build_any(view.encoder) for name, view in config.views.items()})
+        self.towers = nn.ModuleDict({name: build_any(config.views[name].encoder) for name in self.looking})
+
+    @property
+    def looking(self) -> tuple[str, ...]:
+        """The views that an encoder looks at: here all of them, in the order of the configuration."""
+        return self.names
 
     def _refuse_missing(self, name: str, view: ViewConfig) -> None:
         data = self.data
@@ -81,24 +86,21 @@ class MultiView(Method):
                 f"{', '.join(has)}"
             )
 
+    def shown(self, name: str) -> Shown:
+        """What is shown of a view."""
+        view, video = self.config.views[name], self.data.video
+        tower = self.towers[name]
+        return Shown.to(tower, video=video, field=view.field, after=view.after, optional=view.optional)
+
     @property
     def views(self) -> Mapping[str, View]:
-        shown = {
-            name: Shown.to(
-                self.towers[name],
-                video=self.data.video,
-                field=view.field,
-                after=view.after,
-                optional=view.optional,
-            )
-            for name, view in self.config.views.items()
-        }
+        shown = {name: self.shown(name) for name in self.names}
         kind = AlignedClips if self.data.video else AlignedViews
         return {"views": kind(shown, self.config.augmentation)}
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """(B, dim) of every view, before the heads."""
-        return {name: self.towers[name](batch.views[name]) for name in self.names}
+        return {name: self.towers[name](batch.views[name]) for name in self.looking}
 
     def present(self, batch: Batch, name: str) -> Tensor:
         """(B,) bool: which samples have the view."""
