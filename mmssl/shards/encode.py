@@ -106,6 +106,7 @@ class H264Writer:
         self._stream.options = {
             "crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0", "g": str(gop),
             "keyint_min": str(gop), "sc_threshold": "0", "flags": "+bitexact",
+            "x264-params": "mbtree=0",  # its sums read memory that is not set: one run in 25 gave other bytes
         }  # fmt: skip
         self.frames = 0
         """How many have been put in."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_stream import Shown, config_of
 
 from mmssl.stream import Stream
@@ -18,6 +19,7 @@ from mmssl.stream import Stream
 
 def train(root: str) -> None:
     """Stand-in for training: 20 batches for every line on stdin; "end" leaves with the stream still open."""
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 60.0  # what the loader grants a worker that hangs
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: signals.append(number))
@@ -104,9 +106,7 @@ def test_signals_to_all_processes_stop_no_worker(training: subprocess.Popen[str]
         os.kill(pid, signal.SIGTERM)
     assert ask(training, "go") == f"{expected[21:41]} {[int(signal.SIGUSR1), int(signal.SIGTERM)]}\n"
     assert ask(training, "end") == "0\n"  # the loader's own way to end a worker that hangs
-    start = time.monotonic()
-    assert training.wait(20) == 7
-    assert time.monotonic() - start < 4  # nobody waited for the loader's five seconds
+    assert training.wait(30) == 7  # nobody waited for the loader's minute
     wait_for(lambda: not children & living().keys())
 
 
