@@ -1,7 +1,7 @@
 """How far a predicted picture is from the true one, over those pixels of which the truth is known.
 
-The predictive objectives that Contrastive Multiview Coding is compared with (Tian et al., ECCV 2020, "predictive
-learning vs. contrastive learning"). All compute in float32 at least, even under autocast.
+The predictive objectives that Contrastive Multiview Coding is compared with (Tian et al., ECCV 2020,
+"predictive learning vs. contrastive learning"). All compute in float32 at least, even under autocast.
 """
 
 from typing import Literal
@@ -11,7 +11,9 @@ from torch.nn.functional import cross_entropy
 
 
 def pixel_distance(prediction: Tensor, target: Tensor, known: Tensor, norm: Literal["l1", "l2"]) -> Tensor:
-    """Mean of |x̂ − x| or (x̂ − x)² over the channels of known pixels; zero, with a gradient of zero, if none is.
+    """Mean of |x̂ − x| or (x̂ − x)² over the channels of known pixels.
+
+    Zero, with a gradient of zero, where no pixel is known.
 
     Args:
         prediction, target: (B, C, H, W) float; the target may hold anything, NaN too, where it is unknown.

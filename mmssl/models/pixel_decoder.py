@@ -12,10 +12,10 @@ _NARROWEST = 32
 class PixelDecoder(nn.Module):
     """(B, dim, grid, grid) float to (B, channels, size, size), in as many doublings as it takes.
 
-    A doubling is nearest-neighbour upsampling, a 3×3 convolution, BatchNorm and ReLU (resize-convolution: Odena
-    et al., "Deconvolution and Checkerboard Artifacts", 2016); each has half the channels of the one before. A size
-    that is no power of two times the grid is reached by a bilinear step at the end. Nothing skips the feature
-    map: whatever is painted went through it.
+    A doubling is nearest-neighbour upsampling, a 3×3 convolution, BatchNorm and ReLU (resize-convolution:
+    Odena et al., "Deconvolution and Checkerboard Artifacts", 2016); each has half the channels of the one
+    before. A size that is no power of two times the grid is reached by a bilinear step at the end. Nothing
+    skips the feature map: whatever is painted went through it.
 
     Args:
         width: channels of the first layer.
