@@ -18,7 +18,7 @@ from mmssl.errors import MmsslError
 from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.views.base import View
 from mmssl.stream.views.channels import channels
-from mmssl.stream.views.crops import draw_crops, draw_flips
+from mmssl.stream.views.crops import Kernel, draw_crops, draw_flips
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.geometry import Box, cut, largest_square, scaled
 from mmssl.stream.views.shown import Shown
@@ -110,7 +110,7 @@ class AlignedViews(View):
                 raise Unreadable(
                     field, f"{w}x{h} pixels beside {finest} of {width}x{height}; expected the same shape"
                 )
-            kernel = "bicubic" if self.augmentation is None else "bilinear"
+            kernel: Kernel = "bicubic" if self.augmentation is None else "bilinear"
             own = box if (h, w) == (height, width) else scaled(box, h / height, w / width)
             kept[field, size] = cut(modality, picture, own, size, flip, kernel)
             if _shows(modality, kept[field, size]):

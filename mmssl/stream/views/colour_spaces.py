@@ -8,7 +8,9 @@ _XYZ = torch.tensor(
 )
 """IEC 61966-2-1: linear red, green, blue to CIE X, Y, Z under D65."""
 _WHITE = _XYZ / _XYZ.sum(1, keepdim=True)
-"""X, Y, Z as shares of those of white, so that greys have exactly no colour."""
+"""X, Y, Z as shares of those of white, so that greys have no colour."""
+_DARK = (6 / 29) ** 3
+"""Share of white below which CIE 1976 takes a straight line for the cube root."""
 
 
 def _linear() -> Tensor:
@@ -20,45 +22,51 @@ def _linear() -> Tensor:
 _LINEAR = _linear().float()
 
 
-def _f(share: Tensor) -> Tensor:
-    """CIE 1976: the cube root, a straight line near black."""
-    return torch.where(share > (6 / 29) ** 3, share.pow(1 / 3), share * (841 / 108) + 4 / 29)
-
-
-def _response(x: Tensor, rows: slice) -> Tensor:
-    """f of X, Y, Z (``rows`` of them) as shares of white: (N, 3, H, W) uint8 → (N, n, H, W)."""
-    linear = _LINEAR.to(x.device)[x.int()]
-    return _f(torch.einsum("cd,ndhw->nchw", _WHITE[rows].to(linear), linear))
-
-
 def lightness(x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, 1, H, W) float32: CIE L* under D65, 0..100."""
-    return _response(x, slice(1, 2)) * 116 - 16
+    return _f(mixed(_levels(x), _WHITE[1:2])).mul_(116).sub_(16)
 
 
 def ab(x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, 2, H, W) float32: CIE a* and b* under D65, about -110..110."""
-    f = _response(x, slice(0, 3))
-    return torch.stack([500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    f = _f(mixed(_levels(x), _WHITE))
+    scale = torch.tensor([500.0, 200.0], device=x.device).view(2, 1, 1)
+    return f[:, :2].sub_(f[:, 1:].clone()).mul_(scale)
 
 
-def mixed(x: Tensor, matrix: tuple[tuple[float, float, float], ...]) -> Tensor:
-    """(N, 3, H, W) uint8 → (N, n, H, W) float32: n weighted sums of red, green and blue in 0..1."""
-    weights = torch.tensor(matrix, dtype=torch.float64, device=x.device) / 255
-    return torch.einsum("cd,ndhw->nchw", weights.float(), x.float())
+def _levels(x: Tensor) -> Tensor:
+    """Of uint8 levels the shares of full intensity, float32."""
+    return _LINEAR.to(x.device).index_select(0, x.flatten().int()).view(x.shape)
 
 
-LINEAR_SPACES: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "rgb": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "Y": ((0.299, 0.587, 0.114),),
-    "CbCr": (
-        (-0.299 / 1.772, -0.587 / 1.772, 0.5),
-        (0.5, -0.587 / 1.402, -0.114 / 1.402),
+def _f(share: Tensor) -> Tensor:
+    """CIE 1976: the cube root above (6/29)³ and its tangent at that point below, in place.
+
+    As the root of what is at least (6/29)³, and the tangent's slope times what is missing to it: no branches.
+    """
+    below = (share - _DARK).clamp_(max=0)
+    return share.clamp_(min=_DARK).pow_(1 / 3).add_(below, alpha=1 / (3 * _DARK ** (2 / 3)))
+
+
+def mixed(x: Tensor, weights: Tensor) -> Tensor:
+    """(N, 3, H, W) float32 → (N, n, H, W): weighted sums (n, 3) of the three planes, on any device."""
+    planes = torch.empty(len(x), len(weights), *x.shape[2:], device=x.device)
+    for row, plane in zip(weights.tolist(), planes.unbind(1), strict=True):
+        torch.mul(x[:, 0], row[0], out=plane).add_(x[:, 1], alpha=row[1]).add_(x[:, 2], alpha=row[2])
+    return planes
+
+
+_SUMS = {
+    "rgb": torch.eye(3, dtype=torch.float64),
+    "Y": torch.tensor([[0.299, 0.587, 0.114]], dtype=torch.float64),
+    "CbCr": torch.tensor(
+        [[-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]], dtype=torch.float64
     ),
-    "O3": ((3**-0.5, 3**-0.5, 3**-0.5),),
-    "O12": ((2**-0.5, -(2**-0.5), 0), (6**-0.5, 6**-0.5, -2 * 6**-0.5)),
+    "O3": torch.full((1, 3), 3**-0.5, dtype=torch.float64),
+    "O12": torch.tensor([[2**-0.5, -(2**-0.5), 0], [6**-0.5, 6**-0.5, -2 * 6**-0.5]], dtype=torch.float64),
 }
-"""Red, green and blue of 0..1 to luma and colour differences of BT.601, and to opponent colours."""
+"""Sums of red, green and blue in 0..1: luma and colour differences of ITU-R BT.601, and opponent colours (van
+de Sande et al., "Evaluating Color Descriptors for Object and Scene Recognition", PAMI 2010)."""
 
 
 def colours(sees: str, x: Tensor) -> Tensor:
@@ -67,4 +75,4 @@ def colours(sees: str, x: Tensor) -> Tensor:
         return lightness(x)
     if sees == "ab":
         return ab(x)
-    return mixed(x, LINEAR_SPACES[sees])
+    return mixed(x.float(), _SUMS[sees] / 255)

@@ -74,13 +74,13 @@ def _depth(x: NDArray[np.float32], box: Box, size: int) -> NDArray[np.float32]:
 
 
 def _normals(x: NDArray[np.float32], box: Box, size: int) -> NDArray[np.float32]:
-    mean = _mean_of_known(x, (x != 0).any(0, keepdims=True), box, size, unknown=0.0)
+    mean = _mean_of_known(x, np.any(x != 0, 0, keepdims=True), box, size, unknown=0.0)
     length = np.sqrt(np.square(mean).sum(0, keepdims=True))
     return np.where(length > _DIRECTION, mean / np.maximum(length, _DIRECTION), np.float32(0))
 
 
 def _flow(x: NDArray[np.float32], box: Box, size: int) -> NDArray[np.float32]:
-    known = np.isfinite(x).all(0, keepdims=True)
+    known = np.all(np.isfinite(x), 0, keepdims=True)
     flow = _mean_of_known(np.where(known, x, np.float32(0)), known, box, size, unknown=math.nan)
     flow *= np.array([size / box[3], size / box[2]], np.float32)[:, None, None]
     return flow
