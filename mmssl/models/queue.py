@@ -28,10 +28,13 @@ class Queue(nn.Module):
         return int(self.keys.shape[0])
 
     @torch.no_grad()
-    def push(self, keys: Tensor) -> None:
+    def push(self, keys: Tensor) -> Tensor:
         """Overwrite the oldest slots with ``keys`` (n, d); of more than K, the last K remain.
 
         K need not be a multiple of n: the write wraps around.
+
+        Returns:
+            (min(n, K),) int64: the slots that were written, in the order of the keys.
         """
         size = len(self)
         self.step += 1
@@ -41,7 +44,24 @@ class Queue(nn.Module):
         self.keys.index_copy_(0, slots, keys)
         self.born.index_copy_(0, slots, self.step.expand(len(keys)))
         self.pushed += len(keys)
+        return slots
 
     def age(self) -> Tensor:
         """Mean number of pushes since a slot was written; a slot still random counts from the start."""
         return (self.step - self.born).float().mean()
+
+
+class OwnedQueue(Queue):
+    """A queue that knows whose key each is: ``ids`` (K,) int64, -1 = random, nobody's."""
+
+    ids: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__(size, dim)
+        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+
+    @torch.no_grad()
+    def push_of(self, keys: Tensor, ids: Tensor) -> None:
+        """``push`` the keys (n, d) of samples ``ids`` (n,)."""
+        slots = self.push(keys)
+        self.ids.index_copy_(0, slots, ids[-len(self) :])

@@ -128,7 +128,10 @@ class Embedding(MultiView):
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """Unit vectors (B, d) float32 of every view; those of absent views mean nothing."""
-        h = self.features(batch)
+        return self.project(self.features(batch))
+
+    def project(self, h: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The unit vectors of features (B, dim)."""
         return {name: normalize(self.heads[name](h[name]).float(), dim=1) for name in self.names}
 
     def pretext(self, batch: Batch) -> dict[str, Answers]:
