@@ -64,15 +64,22 @@ class MultiView(Method):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         super().__init__(config, data)
-        self.names = tuple(config.views)
         for name, view in config.views.items():
             self._refuse_missing(name, view)
-        self.towers = nn.ModuleDict({name: build_any(config.views[name].encoder) for name in self.looking})
+        self.towers = nn.ModuleDict({name: self._tower(name) for name in self.looking})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the views, in the order of the configuration."""
+        return tuple(self.config.views)
 
     @property
     def looking(self) -> tuple[str, ...]:
-        """The views that an encoder looks at: here all of them, in the order of the configuration."""
+        """The views that an encoder looks at: here all of them."""
         return self.names
+
+    def _tower(self, name: str) -> nn.Module:
+        return build_any(self.config.views[name].encoder)
 
     def _refuse_missing(self, name: str, view: ViewConfig) -> None:
         data = self.data
