@@ -39,9 +39,10 @@ MODALITIES: dict[str, Modality] = {
         ),
         Modality(
             "flow",
-            ("png", "jpg"),
+            ("jpg", "png", "mkv"),
             "(2, H, W) float32 pixels per frame gap, x right and y down; NaN = unknown",
-            "optical flow to the next frame; png = KITTI 16 bit, jpg = scaled by the sample's metadata",
+            "optical flow to a later frame; jpg = grey with its own scale, png = KITTI 16 bit, "
+            "mkv = fields of a video, read through ``mmssl.stream.flow``",
         ),
         Modality("depth", ("png",), "(1, H, W) float32 metres; 0 = missing", "16-bit millimetres"),
         Modality(

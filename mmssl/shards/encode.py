@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from mmssl.shards.flow.jpeg import flow_jpeg as flow_jpeg
+from mmssl.shards.flow.matroska import flow_mkv as flow_mkv
+
 FLOW_RANGE = 512
 """KITTI's 16-bit flow holds displacements in (-512, 512) pixels."""
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmssl.modalities import modality_of
+from mmssl.shards.flow.jpeg import flow_from_jpeg
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded (Pillow's own limit for decompression bombs)."""
@@ -32,6 +33,13 @@ class EncodedVideo:
     extension: str
     decoder: Decoder = "auto"
     """Which reader opens it; see ``mmssl.stream.video``."""
+
+
+@dataclass(frozen=True)
+class EncodedFlow:
+    """The flow of a clip as it is stored; ``mmssl.stream.flow.open_flow`` opens it."""
+
+    data: Bytes
 
 
 def decode(field: str, extension: str, data: Bytes) -> Any:
@@ -122,16 +130,32 @@ def _depth(data: Bytes, extension: str) -> Tensor:
     return torch.from_numpy(_png16(data, 1).astype(np.float32) / 1000)[None]
 
 
-def _flow(data: Bytes, extension: str) -> Tensor:
-    """KITTI 2015 development kit: R, G = 64 · (u, v) + 2^15; B = known."""
-    if extension != "png":
-        raise ValueError(
-            "flow as JPEG needs its scale from the sample's metadata; expected KITTI's 16-bit PNG"
-        )
+def _flow(data: Bytes, extension: str) -> Tensor | EncodedFlow:
+    if extension == "mkv":
+        return EncodedFlow(data)
+    return torch.from_numpy(decode_flow(data, extension))
+
+
+def decode_flow(data: Bytes, extension: str, out: np.ndarray | None = None) -> np.ndarray:
+    """(2, H, W) float32 of one field, jpg or png; written to ``out`` where it is given.
+
+    PNG is that of the KITTI 2015 development kit: R, G = 64 · (u, v) + 2^15; B = known.
+
+    Raises:
+        ValueError: not of this kind, damaged, too large, or not of the size of ``out``.
+    """
+    if extension == "jpg":
+        return flow_from_jpeg(data, out)
     pixels = _png16(data, 3)
     flow = (pixels[..., :2].astype(np.float32) - 32768) / 64
     flow[pixels[..., 2] == 0] = math.nan
-    return torch.from_numpy(flow).permute(2, 0, 1)
+    planes = flow.transpose(2, 0, 1)
+    if out is None:
+        return planes
+    if planes.shape != out.shape:
+        raise ValueError(f"fields of different sizes: {planes.shape[1:]} and {out.shape[1:]}")
+    out[...] = planes
+    return out
 
 
 def _normals(data: Bytes, extension: str) -> Tensor:

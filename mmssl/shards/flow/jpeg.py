@@ -1,0 +1,152 @@
+"""Optical flow as a grey JPEG that describes itself: five times smaller and faster to read than KITTI's PNG.
+
+The planes u and v lie under each other, and a third one, 255 where the flow is known, if it is unknown
+anywhere. Each begins at a multiple of 8 rows, so that no block of the JPEG holds two of them. How grey levels
+become pixels stands in a comment of the file (the segment COM), as JSON:
+``{"flow": {"height": H, "low": [u, v], "step": [u, v]}}`` means low + step · grey level.
+"""
+
+import json
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+LOWEST_QUALITY = 80
+"""At which the plane of what is known is still exact: no pixel of a block is further off than the root of the
+sum of its squared half steps of quantisation (Parseval), 104 of 255 levels for the tables of the standard."""
+_BLOCK = 8
+_LARGEST = 1e6  # pixels; files mark what is unknown by 1e9 and more
+_MOST_PIXELS = 1 << 27  # of a JPEG; headers that announce more are refused before anything is decoded
+
+Flow = NDArray[np.floating[Any]]
+
+
+def flow_jpeg(flow: Flow, quality: int = 95) -> bytes:
+    """(H, W, 2) displacements in pixels, NaN = unknown, to a JPEG; the levels span what the frame holds.
+
+    At quality 95 the mean end-point error of natural flow at 340 x 256 is about 0.03 px; a plane whose values
+    are all equal is exact.
+
+    Raises:
+        ValueError: another shape, a quality below LOWEST_QUALITY, or a number that marks unknown flow.
+    """
+    if flow.ndim != 3 or flow.shape[2] != 2 or flow.size == 0:
+        raise ValueError(f"flow of shape {flow.shape}; expected (H, W, 2)")
+    if not LOWEST_QUALITY <= quality <= 100:
+        raise ValueError(f"quality {quality}; expected {LOWEST_QUALITY} to 100")
+    planes = np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
+    low, high = _range(planes)
+    known: NDArray[np.bool_] | None = None
+    if not math.isfinite(sum(low) + sum(high)):
+        known = np.asarray(np.isfinite(planes).all(axis=0))
+        planes = _filled(planes, known)
+        low, high = _range(planes)
+    if max(-min(low), max(high)) > _LARGEST:
+        raise ValueError(f"flow of {max(-min(low), max(high)):g} pixels; expected NaN where it is unknown")
+    step = [(most - least) / 255 for least, most in zip(low, high, strict=True)]
+    rows = len(flow) + -len(flow) % _BLOCK
+    grey = np.empty((3 if known is not None else 2, rows, flow.shape[1]), np.uint8)
+    for levels, plane, least, one in zip(grey, planes, low, step, strict=False):
+        # Rounds |x · alpha + beta| in one pass; a plane of one value has no steps.
+        scale = 1 / one if one > 0 else 0.0
+        levels[: len(flow)] = cv2.convertScaleAbs(plane, alpha=scale, beta=-least * scale)
+    if known is not None:
+        grey[2, : len(flow)] = known * np.uint8(255)
+    grey[:, len(flow) :] = grey[:, len(flow) - 1 : len(flow)]
+    data = simplejpeg.encode_jpeg(
+        grey.reshape(-1, flow.shape[1], 1), quality=quality, colorspace="GRAY", colorsubsampling="Gray"
+    )
+    about = {"flow": {"height": len(flow), "low": low, "step": step}}
+    return _with_comment(bytes(data), json.dumps(about, separators=(",", ":")).encode())
+
+
+def _range(planes: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """Least and greatest value of u and v."""
+    return [float(plane.min()) for plane in planes], [float(plane.max()) for plane in planes]
+
+
+def _filled(planes: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What is unknown takes the nearest known value: a jump would ring in the known pixels around it."""
+    if not known.any():
+        return np.zeros_like(planes)
+    unknown = np.logical_not(known).astype(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    values = np.zeros((2, int(nearest.max()) + 1), np.float32)
+    values[:, nearest[known]] = planes[:, known]
+    return np.asarray(values[:, nearest])
+
+
+def flow_from_jpeg(data: bytes | memoryview, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """(2, H, W) float32 pixels, NaN = unknown; written to ``out`` where it is given.
+
+    Raises:
+        ValueError: no JPEG, cut short, without its comment, a scale that is no number, or of another height
+            than the comment says.
+    """
+    comment, (tall, wide) = _header(data)
+    height, low, step = _scale(comment)
+    rows = height + -height % _BLOCK
+    if tall not in (2 * rows, 3 * rows):
+        raise ValueError(f"a JPEG of {tall} rows; expected 2 or 3 planes of {rows} for flow {height} high")
+    if tall * wide > _MOST_PIXELS:
+        raise ValueError(f"flow of {wide}x{height} pixels; expected a JPEG of at most {_MOST_PIXELS}")
+    grey = simplejpeg.decode_jpeg(data, colorspace="GRAY")
+    planes = grey.reshape(-1, rows, wide)[:, :height]
+    if out is None:
+        out = np.empty((2, height, wide), np.float32)
+    elif out.shape != (2, *planes.shape[1:]):
+        raise ValueError(f"fields of different sizes: {planes.shape[1:]} and {out.shape[1:]}")
+    out[...] = planes[:2]
+    out *= step[:, None, None]
+    out += low[:, None, None]
+    if len(planes) == 3:
+        out[:, planes[2] < 128] = math.nan
+    return out
+
+
+def _scale(comment: bytes | None) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+    """H, low and step of u and v."""
+    if comment is None:
+        raise ValueError("a JPEG without the scale of its flow; expected a comment with it (segment COM)")
+    try:
+        about = json.loads(comment)["flow"]
+        height = about["height"]
+        low, step = np.array(about["low"], np.float32), np.array(about["step"], np.float32)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"a JPEG whose comment is no scale of flow: {comment[:80]!r}") from error
+    if type(height) is not int or height < 1 or low.shape != (2,) or step.shape != (2,):
+        raise ValueError(f"a JPEG whose comment is no scale of flow: {comment[:80]!r}")
+    if not (np.isfinite(low).all() and np.isfinite(step).all()):
+        raise ValueError(f"a scale of flow that is no number: low {low.tolist()}, step {step.tolist()}")
+    return height, low, step
+
+
+def _with_comment(data: bytes, comment: bytes) -> bytes:
+    """JFIF wants its own segment first, so the comment follows it."""
+    place = 4 + int.from_bytes(data[4:6], "big")
+    return data[:place] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[place:]
+
+
+def _header(data: bytes | memoryview) -> tuple[bytes | None, tuple[int, int]]:
+    """The first comment, and the height and width that the frame header states.
+
+    ISO/IEC 10918-1, annex B: segments are a marker, a length, and their content; those of frame headers, SOF0
+    to SOF15, leave out DHT, JPG and DAC.
+    """
+    comment = None
+    at = 2
+    if bytes(data[:2]) != b"\xff\xd8":
+        raise ValueError(f"not a JPEG (starts with {bytes(data[:8])!r})")
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFE and comment is None:
+            comment = bytes(data[at + 4 : at + 2 + length])
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            tall, wide = data[at + 5 : at + 7], data[at + 7 : at + 9]
+            return comment, (int.from_bytes(tall, "big"), int.from_bytes(wide, "big"))
+        at += 2 + length
+    raise ValueError("a JPEG without a frame header: damaged or cut short")
