@@ -17,7 +17,10 @@ class ClipEncoderConfig(StartConfig):
 
 
 class ClipEncoder(nn.Module, ABC):
-    """Clips (B, frames, 3, S, S) float, normalised with ``mean`` and ``std``, to features (B, dim)."""
+    """Clips (B, frames, C, S, S) float, normalised with ``mean`` and ``std``, to features (B, dim).
+
+    Frames are colours (C = 3), unless ``config.sees`` says otherwise.
+    """
 
     config: ClipEncoderConfig
     dim: int

@@ -34,7 +34,7 @@ class FrameNetConfig(Config):
 
 
 class FrameNet(nn.Module):
-    """Frames (N, 3, S, S) float32 to vectors (N, dim)."""
+    """Frames (N, C, S, S) float32 to vectors (N, dim)."""
 
     def __init__(self, config: FrameNetConfig) -> None:
         super().__init__()
@@ -47,7 +47,11 @@ class FrameNet(nn.Module):
             size = config.encoder.image_size
             with torch.no_grad():
                 training = self.encoder.training
-                shape = self.encoder.eval().feature_map(torch.zeros(1, 3, size, size)).shape
+                shape = (
+                    self.encoder.eval()
+                    .feature_map(torch.zeros(1, len(config.encoder.mean), size, size))
+                    .shape
+                )
                 self.encoder.train(training)
             layers: list[nn.Module] = []
             channels = shape[1]

@@ -21,6 +21,10 @@ class FramesConfig(ClipEncoderConfig):
     fuse: Literal["mean", "concat"] = "mean"
     """``mean`` forgets the order of the frames, ``concat`` keeps it."""
 
+    @property
+    def sees(self) -> str:
+        return self.net.encoder.sees
+
 
 class Frames(ClipEncoder):
     """(B, frames, 3, S, S) to (B, dim); dim is the network's, times the frames with ``concat``."""

@@ -38,20 +38,20 @@ class BasicBlock(nn.Module):
 
 
 class R2D3D(nn.Module):
-    """Clips (B, 3, T, S, S) to maps (B, d, t, h, w): space shrinks 32-fold, time 4-fold, both rounded up.
+    """Clips (B, C, T, S, S) to maps (B, d, t, h, w): space shrinks 32-fold, time 4-fold, both rounded up.
 
     The stem and the first stages are 2D and see every frame by itself; frames stay folded into the batch
     there, which in channels-last order costs no copy. Each of the last ``TEMPORAL_STAGES`` stages halves time
     as well as space.
     """
 
-    def __init__(self, layers: Sequence[int], channels: Sequence[int], stem: Stem) -> None:
+    def __init__(self, layers: Sequence[int], channels: Sequence[int], stem: Stem, colours: int = 3) -> None:
         super().__init__()
         width = channels[0]
         if stem == "default":
-            self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+            self.conv1 = nn.Conv2d(colours, width, 7, 2, padding=3, bias=False)
         else:
-            self.conv1 = nn.Conv2d(3, width, 3, 1 if stem == "small" else 2, padding=1, bias=False)
+            self.conv1 = nn.Conv2d(colours, width, 3, 1 if stem == "small" else 2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         pooled = stem in ("default", "small_stride4")
@@ -70,7 +70,7 @@ class R2D3D(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def frame_maps(self, frames: Tensor) -> Tensor:
-        """The 2D part: (N, 3, S, S) to (N, channels, h, w)."""
+        """The 2D part: (N, C, S, S) to (N, channels, h, w)."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         return self.spatial(self.maxpool(self.relu(self.bn1(self.conv1(frames)))))
 

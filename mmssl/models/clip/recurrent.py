@@ -24,6 +24,10 @@ class RecurrentConfig(ClipEncoderConfig):
     context: PositiveInt = 256
     """Width of the GRU, whose state starts at zero."""
 
+    @property
+    def sees(self) -> str:
+        return getattr(self.block, "sees", "rgb")
+
 
 class Recurrent(ClipEncoder):
     """(B, frames, 3, S, S) to the last context c_N (B, context): a summary of the whole clip."""

@@ -12,6 +12,7 @@ from torchvision.models import video
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.r2d3d import R2D3D, Stem
 from mmssl.models.layout import channels_last
+from mmssl.sights import SIGHTS
 
 _R2D3D_ONLY = ("layers", "channels", "stem")
 _S3D_SMALLEST = (5, 17)
@@ -36,8 +37,20 @@ class VideoNetConfig(ClipEncoderConfig):
     """Of the four stages; the last has 256 in DPC, where a plain ResNet has 512."""
     stem: Stem = "default"
     """As of image ResNets: 7×7 with pooling, or 3×3 with a first stage of 1, 2 or 4 pixels a cell."""
-    mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)
+    sees: Literal["rgb", "flow"] = "rgb"
+    """Frames, or fields of optical flow: u and v are then the two channels of a frame."""
+    mean: tuple[float, ...] = (0.43216, 0.394666, 0.37645)
+    """One a channel; of a flow by default 0."""
+    std: tuple[PositiveFloat, ...] = (0.22803, 0.22145, 0.216989)
+    """One a channel; of a flow by default that of ``mmssl.sights``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seen(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("sees") != "flow":
+            return data
+        flow = SIGHTS["flow"]
+        return {"mean": 2 * flow.mean, "std": 2 * flow.std, **data}
 
     @model_validator(mode="after")
     def _fits(self) -> "VideoNetConfig":
@@ -48,11 +61,16 @@ class VideoNetConfig(ClipEncoderConfig):
         frames, pixels = _S3D_SMALLEST
         if self.name == "s3d" and (self.frames < frames or self.image_size < pixels):
             raise ValueError(f"s3d needs frames >= {frames} and image_size >= {pixels}")
+        channels = 2 if self.sees == "flow" else 3
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != channels:
+                found = len(getattr(self, name))
+                raise ValueError(f"{name}: expected {channels} numbers to see {self.sees}, found {found}")
         return self
 
 
 class VideoNet(ClipEncoder):
-    """(B, frames, 3, S, S) to (B, dim): the mean of the last feature map over time and space."""
+    """(B, frames, C, S, S) to (B, dim): the mean of the last feature map over time and space."""
 
     config: VideoNetConfig
 
@@ -67,7 +85,7 @@ class VideoNet(ClipEncoder):
         channels_last(self.net)
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """(B, T, 3, S, S) to (B, dim, t, h, w), after the last ReLU; T may differ from ``frames``."""
+        """(B, T, C, S, S) to (B, dim, t, h, w), after the last ReLU; T may differ from ``frames``."""
         volumes = clips.transpose(1, 2)
         if isinstance(self.net, R2D3D):
             return self.net(volumes)
@@ -94,8 +112,11 @@ class VideoNet(ClipEncoder):
 
 def _network(config: VideoNetConfig) -> tuple[nn.Module, int]:
     if config.name == "r2d3d":
-        return R2D3D(config.layers, config.channels, config.stem), config.channels[-1]
+        return R2D3D(config.layers, config.channels, config.stem, len(config.mean)), config.channels[-1]
     net: Any = getattr(video, config.name)(weights=None)
+    if config.sees == "flow":
+        first = next(module for module in net.modules() if isinstance(module, nn.Conv3d))
+        first.in_channels, first.weight = 2, nn.Parameter(first.weight.detach()[:, :2].clone())
     if config.name == "s3d":
         # torchvision's momentum, 0.001, is for weeks of training: a short one would never leave the start
         for module in net.modules():

@@ -81,10 +81,10 @@ class AlignedClips(View):
         # videos before flow: moments are those of their frames, and the crop is drawn on their finer grid
         flows = {sight.field: sight.modality == "flow" for sight in seen.values()}
         with ExitStack() as stack:
-            readers = {
-                field: stack.enter_context(_opened(sample, field))
-                for field in sorted(flows, key=flows.__getitem__)
-            }
+            readers: dict[str, Reader] = {}
+            for field in sorted(flows, key=flows.__getitem__):
+                readers[field] = _opened(sample, field)
+                stack.callback(readers[field].close)
             times = {field: reader.times for field, reader in readers.items()}
             moments = self._moments(seen.values(), times, draws)
             numbers = {name: shown_at(s, times[s.field], moments) for name, s in seen.items()}
@@ -183,7 +183,7 @@ class SightClips(AlignedClips):
         own = times[self.sight.field]
         if self.sight.frames is None:
             end = float(own[-1]) * len(own) / max(1, len(own) - 1)  # of the last frame, at an even rate
-            return (np.arange(self.clips) + 0.5) * (end / self.clips)
+            return np.asarray((np.arange(self.clips) + 0.5) * (end / self.clips), np.float64)
         latest = max(0.0, room(self.sight, own))
         return np.linspace(0, latest, self.clips) if self.clips > 1 else np.array([latest / 2])
 
@@ -242,7 +242,7 @@ def _blank(sight: Shown) -> Tensor:
     return torch.zeros(sight.frames or 1, 3, *square, dtype=torch.uint8)
 
 
-def _opened(sample: Sample, field: str) -> Reader:
+def _opened(sample: Sample, field: str) -> VideoReader | FlowReader:
     with _unreadable(field):
         encoded = sample[field]
         if isinstance(encoded, EncodedVideo):
