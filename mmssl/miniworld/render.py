@@ -42,7 +42,9 @@ class Clip:
     normals: Float
     """(T, H, W, 3) float32 unit vectors towards the camera (z < 0); axes x right, y down, z forward."""
     segmentation: Pixels
-    """(T, H, W) uint8; 0 = background, 1 = main object, 2 and up = distractors."""
+    """(T, H, W) uint8 instances; 0 = background, 1 = main object, 2 and up = distractors."""
+    shapes: tuple[str, ...]
+    """(N,) names of the objects' shapes; that of instance n is ``shapes[n - 1]``."""
     boxes: Float
     """(T, N, 4) float32 x, y, w, h of object n+1's visible pixels; NaN where none is visible."""
     captions: list[str]
@@ -120,6 +122,7 @@ def render(scene: Scene, config: MiniworldConfig) -> Clip:
         depth=depth,
         normals=facing,
         segmentation=segmentation,
+        shapes=tuple(thing.shape for thing in reversed(things) if thing.shape is not None),
         boxes=_boxes(segmentation, len(things) - 1),
         captions=captions(**scene.labels),
         labels={label: CLASSES[label].index(name) for label, name in scene.labels.items()},

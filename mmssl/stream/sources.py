@@ -101,7 +101,7 @@ class Sources:
         """A source's class indices to those of the merged table."""
         return {
             name: [self.classes[name].index(item) for item in names]
-            for name, names in reader.manifest.classes.items()
+            for name, names in _label_classes(reader).items()
             if names
         }
 
@@ -115,11 +115,17 @@ def _require(reader: ShardReader, fields: Collection[str]) -> None:
             )
 
 
+def _label_classes(reader: ShardReader) -> dict[str, list[str]]:
+    """The manifest's classes without those of a field's pixels (``segmentation``), which label no sample."""
+    fields = reader.manifest.fields
+    return {name: names for name, names in reader.manifest.classes.items() if name not in fields}
+
+
 def _merge_classes(readers: Sequence[ShardReader]) -> dict[str, list[str]]:
     """Label name to class names, over all sources: a class that two of them share is one class."""
     merged: dict[str, list[str]] = {}
     for reader in readers:
-        for name, names in reader.manifest.classes.items():
+        for name, names in _label_classes(reader).items():
             known = merged.setdefault(name, [])
             known.extend(dict.fromkeys(item for item in names if item not in set(known)))
         if not reader.manifest.classes and reader.manifest.fields.get("label"):

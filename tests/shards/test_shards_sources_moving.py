@@ -130,7 +130,7 @@ def test_seven_scenes(build: Build, tmp_path: Path) -> None:
     [
         ("f-1.depth.png", depth_file(np.ones((64, 64), np.uint16))[:-30], "depth is not a readable PNG"),
         ("f-1.depth.png", b"", "depth is not a readable PNG"),
-        ("f-1.depth.png", depth_file(np.ones((9, 9), np.uint8)), "expected 16-bit grey"),
+        ("f-1.depth.png", depth_file(np.ones((18, 24), np.uint8)), "expected 16-bit grey"),
         ("f-1.color.jpg", b"noise", "not a readable image"),
         ("f-1.pose.txt", b"1 2 3", "expected a 4×4 matrix"),
         ("camera-intrinsics.txt", b"a b c", "expected numbers"),
@@ -139,7 +139,7 @@ def test_seven_scenes(build: Build, tmp_path: Path) -> None:
 def test_damaged_rgbd_frames(name: str, data: bytes, reason: str, build: Build, tmp_path: Path) -> None:
     good: dict[str, bytes | str] = {
         "f-1.color.jpg": picture(0),
-        "f-1.depth.png": depth_file(np.ones((9, 9), np.uint16)),
+        "f-1.depth.png": depth_file(np.full((18, 24), 900, np.uint16)),
     }
     with pytest.raises(MmsslError, match=reason):
         build(kind="rgbd", root=str(put(tmp_path / "raw", good | {name: data})))
@@ -157,7 +157,9 @@ def test_tum(build: Build, tmp_path: Path) -> None:
         "depth/1.036.png": depth_file(raw),
     }
     root = put(tmp_path / "raw", files)
-    _, splits = build(kind="rgbd", root=str(root), depth_scale=5000, intrinsics=[517, 516, 318, 255])
+    options = {"depth_scale": 5000, "intrinsics": [517, 516, 318, 255], "max_missing_share": 0.5}
+    manifest, splits = build(kind="rgbd", root=str(root), **options)
+    assert manifest.built["missing"] == {"train": 1}
     first = splits["train"]["1-000000"]
     assert set(splits["train"]) == {"1-000000", "1-033000"}
     stored = cv2.imdecode(np.frombuffer(first["depth.png"], np.uint8), cv2.IMREAD_UNCHANGED)
@@ -187,7 +189,7 @@ def test_keys_become_unique() -> None:
 
 
 def test_miniworld(build: Build) -> None:
-    from mmssl.miniworld import MiniworldConfig, clip
+    from mmssl.miniworld import CLASSES, MiniworldConfig, clip
     from mmssl.stream.decode import decode
 
     world = {"size": 32, "frames": 5}
@@ -208,7 +210,11 @@ def test_miniworld(build: Build) -> None:
     normals = decode("normals", "png", sample["normals.png"]).permute(1, 2, 0).numpy()
     np.testing.assert_allclose(normals, truth.normals[2], atol=1e-4)
     ids = decode("segmentation", "png", sample["segmentation.png"])[0].numpy()
-    assert (ids == truth.segmentation[2]).all()
+    shape = CLASSES["shape"].index
+    for instance, name in enumerate(truth.shapes, start=1):
+        assert (ids[truth.segmentation[2] == instance] == 1 + shape(name)).all()
+    assert ((ids == 0) == (truth.segmentation[2] == 0)).all()
+    assert 1 + truth.labels["shape"] in ids, "the main object's shape is its label"
     boxes = decode("boxes", "json", json.dumps(sample["boxes.json"]).encode())[0].numpy()
     np.testing.assert_allclose(boxes, truth.boxes[2], atol=1e-4)
     right = decode("image", "jpg", sample["image_right.jpg"]).permute(1, 2, 0).numpy()

@@ -29,7 +29,7 @@ class Miniworld(Source):
     frames_per_clip: int = Field(default=4, ge=1)
     """Frames taken of each clip, evenly spread; only frames that have a next one, so that all have flow."""
     fields: tuple[FieldName, ...] = ("image", "caption", "label", "meta")
-    """What to store of a frame."""
+    """What to store of a frame; a pixel's class in ``segmentation`` is the shape of what it shows."""
     world: MiniworldConfig = Field(default_factory=MiniworldConfig)
     """Size, length and content of the clips."""
 
@@ -53,7 +53,10 @@ class Miniworld(Source):
             for split, count in self.clips.items()
         }
         refuse_empty(splits, "miniworld")
-        return Listing(splits, {name: list(names) for name, names in CLASSES.items()})
+        classes = {name: list(names) for name, names in CLASSES.items()}
+        if "segmentation" in self.fields:
+            classes["segmentation"] = ["background", *CLASSES["shape"]]
+        return Listing(splits, classes)
 
     def load(self, item: Item) -> Iterator[RawSample]:
         split, index = item.data
@@ -77,7 +80,7 @@ def _member(rendered: Clip, frame: int, name: FieldName) -> tuple[str, bytes]:
         case "normals":
             return "normals.png", encode.normals_png(rendered.normals[frame])
         case "segmentation":
-            return "segmentation.png", encode.segmentation_png(rendered.segmentation[frame])
+            return "segmentation.png", encode.segmentation_png(_shapes(rendered, frame))
         case "flow":
             return "flow.png", encode.flow_png(rendered.flow[frame])
         case "boxes":
@@ -89,6 +92,12 @@ def _member(rendered: Clip, frame: int, name: FieldName) -> tuple[str, bytes]:
             return "label.json", to_json({label: int(value) for label, value in rendered.labels.items()})
         case "meta":
             return "meta.json", to_json(_meta(rendered, frame))
+
+
+def _shapes(rendered: Clip, frame: int) -> np.ndarray:
+    """(H, W) uint8: 0 = background, n + 1 = an object of shape n, the main one or another."""
+    ids = [0, *(1 + CLASSES["shape"].index(shape) for shape in rendered.shapes)]
+    return np.array(ids, np.uint8)[rendered.segmentation[frame]]
 
 
 def _meta(rendered: Clip, frame: int) -> dict[str, Any]:
