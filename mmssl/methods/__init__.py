@@ -14,6 +14,7 @@ from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
 from mmssl.methods.multiview.cmc import CMC
+from mmssl.methods.multiview.crd import CRD
 from mmssl.methods.temporal.cpc import CPC
 from mmssl.methods.temporal.dpc import DPC
 from mmssl.methods.temporal.order import Order
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "moco_v3": MoCoV3,
     "mae": MAE,
     "cmc": CMC,
+    "crd": CRD,
     "tcn": TCN,
     "cpc": CPC,
     "dpc": DPC,

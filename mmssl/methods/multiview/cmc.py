@@ -1,7 +1,7 @@
 """CMC: Contrastive Multiview Coding (Tian, Krishnan and Isola, ECCV 2020)."""
 
 from itertools import combinations
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -11,7 +11,7 @@ from mmssl.distributed import mean, world_size
 from mmssl.errors import MmsslError
 from mmssl.losses.info_nce import Contrast
 from mmssl.losses.nce import Scores, log_normaliser, nce, softmax_nce
-from mmssl.methods.base import DataInfo, Loss
+from mmssl.methods.base import DataInfo, Loss, MethodConfig
 from mmssl.methods.multiview.negatives import (
     BankNegatives,
     BatchNegatives,
@@ -36,7 +36,7 @@ class CMCConfig(EmbeddingConfig):
     sample; take ``negatives: batch`` or ``queue`` then, for a bank's row would be a mean over patches.
     """
 
-    name: Literal["cmc"] = "cmc"
+    name: Literal["cmc", "crd"] = "cmc"
     core: str | None = None
     """The view that is paired with every other one (section 3.2, "core view"); null = the full graph, all
     pairs."""
@@ -78,7 +78,7 @@ class CMC(Embedding):
     of samples that lack a view stay so, drawn like all others.
     """
 
-    Config = CMCConfig
+    Config: ClassVar[type[MethodConfig]] = CMCConfig
     config: CMCConfig
     log_z: Tensor
 
@@ -100,7 +100,7 @@ class CMC(Embedding):
             return BatchNegatives()
         if samples <= config.K:
             raise MmsslError(
-                f"cmc: K: {config.K} negatives from a {config.negatives} over {samples} samples; "
+                f"{config.name}: K: {config.K} negatives from a {config.negatives} over {samples} samples; "
                 f"expected fewer than the shard set has, at most {samples - 1}"
             )
         if config.negatives == "queue":
@@ -133,9 +133,9 @@ class CMC(Embedding):
         """Anchors (B, d) against a pool; ``both`` (B,) bool: which samples have the two views."""
         with torch.autocast(anchor.device.type, enabled=False):
             positive = (anchor * pool.own).sum(dim=1)
-            noise = anchor @ pool.others.T
+            noise = (anchor @ pool.others.T).masked_fill(pool.same | pool.absent, -torch.inf)
         count = mean(both.sum().float()).clamp_min(1 / world_size())
-        return Scores(positive, noise, pool.same | pool.absent, both / count)
+        return Scores(positive, noise, both / count)
 
     def _contrast(self, scores: Scores, number: int) -> Contrast:
         tau, samples = self.config.temperature, self.data.samples
