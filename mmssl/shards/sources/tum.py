@@ -1,65 +1,62 @@
 """The TUM RGB-D layout (Sturm et al., IROS 2012): lists of timestamps that are matched to each other."""
 
-from dataclasses import dataclass
+from collections.abc import Container
 
 import numpy as np
 
 from mmssl.errors import MmsslError
 from mmssl.shards.sources.base import BadInput
 from mmssl.shards.sources.files import Files
+from mmssl.shards.sources.frames import Folders, Frame
 from mmssl.shards.sources.sequences import numbers
 
-
-@dataclass(frozen=True)
-class Frame:
-    """An RGB-D frame of any layout; paths are relative to the source's root."""
-
-    sequence: str
-    name: str
-    timestamp: float
-    """Seconds."""
-    image: str
-    depth: str
-    pose_file: str | None
-    pose: list[list[float]] | None
-    """Camera to world, 4×4, where it is not in a file of its own."""
-    camera_file: str | None
+CAMERA_FILES = ("camera-intrinsics.txt", "intrinsics.txt", "intrinsics.K.txt")
+"""Names under which a 3×3 matrix lies beside the frames."""
 
 
-def read_sequence(
-    tree: Files, folder: str, folders: dict[str, dict[str, int]], max_gap: float
-) -> list[Frame]:
-    """Images with the depth maps (and poses, where groundtruth.txt is there) nearest in time.
+def read_sequence(tree: Files, folder: str, folders: Folders, max_gap: float) -> list[Frame]:
+    """Images with the depth maps (and poses, where groundtruth.txt is there) nearest in time, by time.
+
+    An image without a depth map within ``max_gap`` seconds is a frame with a problem.
 
     Raises:
         MmsslError: a list is missing or does not parse, or nothing matches.
     """
-    colour = _list(tree, f"{folder}/rgb.txt")
+    colour = sorted(_list(tree, f"{folder}/rgb.txt"))
     depth = _list(tree, f"{folder}/depth.txt")
     trajectory = _trajectory(tree, folder) if "groundtruth.txt" in folders[folder] else np.zeros((0, 8))
-    matches = associate([time for time, _ in colour], [time for time, _ in depth], max_gap)
+    times = [time for time, _ in depth]
+    matches = dict(associate([time for time, _ in colour], times, max_gap))
     if not matches:
         raise MmsslError(
             f"{tree.root}/{folder}: no image and depth map within {max_gap} seconds of each other"
         )
     frames = []
-    for i, j in matches:
-        time, path = colour[i]
+    for i, (time, path) in enumerate(colour):
+        problem = None
+        if i not in matches:
+            nearest = min(abs(time - other) for other in times)
+            problem = (
+                f"no depth map of its own within max_gap {max_gap} s; the nearest is {nearest:.4f} s away"
+            )
         frames.append(
             Frame(
                 sequence=folder,
                 name=f"{time:.6f}",
                 timestamp=time,
                 image=_existing(folder, path, folders),
-                depth=_existing(folder, depth[j][1], folders),
-                pose_file=None,
+                depth=None if problem else _existing(folder, depth[matches[i]][1], folders),
                 pose=_pose_at(trajectory, time, max_gap),
-                camera_file=f"{folder}/camera-intrinsics.txt"
-                if "camera-intrinsics.txt" in folders[folder]
-                else None,
+                camera_file=camera_file(folder, folders[folder]),
+                problem=problem,
             )
         )
     return frames
+
+
+def camera_file(folder: str, files: Container[str]) -> str | None:
+    """The file with the intrinsics of a folder of frames."""
+    return next((f"{folder}/{name}" for name in CAMERA_FILES if name in files), None)
 
 
 def associate(first: list[float], second: list[float], max_gap: float) -> list[tuple[int, int]]:
@@ -98,7 +95,7 @@ def _list(tree: Files, path: str) -> list[tuple[float, str]]:
     return rows
 
 
-def _existing(folder: str, path: str, folders: dict[str, dict[str, int]]) -> str:
+def _existing(folder: str, path: str, folders: Folders) -> str:
     """The listed file, or its only namesake with another extension (lists say .png where copies are .jpg).
 
     A file that does not exist at all is found out when it is loaded, and counts as an unreadable input.

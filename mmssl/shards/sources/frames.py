@@ -1,0 +1,248 @@
+"""Sequences of RGB-D frames, whatever their layout: what a frame is, and how it becomes a sample."""
+
+import contextlib
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from mmssl.errors import MmsslError
+from mmssl.shards import encode
+from mmssl.shards.flow import FlowOptions
+from mmssl.shards.sources.base import BadInput, Item, Listing, Source, refuse_empty, to_json
+from mmssl.shards.sources.depth import (
+    NORMALS_COST,
+    Depth,
+    Matrix,
+    camera,
+    depth_members,
+    image_size,
+    matrix,
+    png_depth,
+    refuse_unequal,
+)
+from mmssl.shards.sources.files import Files, open_files
+from mmssl.shards.sources.images import ImageOptions, image_member
+from mmssl.shards.sources.labels import Labels, label_image
+from mmssl.shards.sources.neighbours import neighbour_flow
+from mmssl.shards.sources.sequences import assign, by_folder
+from mmssl.shards.writer import RawSample, safe_key
+
+Folders = Mapping[str, Mapping[str, int]]
+"""Folder to its files (name to bytes)."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An RGB-D frame of any layout; paths are relative to the source's root."""
+
+    sequence: str
+    name: str
+    timestamp: float
+    """Seconds."""
+    image: str
+    depth: str | None
+    pose_file: str | None = None
+    pose: Matrix | None = None
+    """Camera to world, 4×4, where it is not in a file of its own."""
+    camera_file: str | None = None
+    labels: str | None = None
+    problem: str | None = None
+    """Why it cannot be used, where the listing shows it already; counted and named like damaged ones."""
+    neighbours: tuple[tuple[str, str, float], ...] = ()
+    """Field (``flow``, ``flow_backward``), image that it leads to, and seconds until then."""
+
+
+def _all_train() -> dict[str, tuple[str, ...]]:
+    return {"train": ("*",)}
+
+
+class RGBDFrames(Source):
+    """One sample per frame: ``image``, ``depth`` (16-bit millimetres, 0 = missing), ``meta``; on demand
+    ``normals`` and ``flow``; ``segmentation`` where the layout has labels.
+
+    ``meta`` holds sequence, frame, timestamp in seconds, intrinsics (3×3, pixels), pose (4×4, camera to
+    world), and of flow how it was made and the seconds it spans.
+    """
+
+    root: str
+    """A sequence's folder, a folder of sequences, or a zip archive of them."""
+    depth_scale: float = Field(default=1000, gt=0)
+    """Stored depth units per metre: 1000 in 7-Scenes and ScanNet, 5000 in TUM RGB-D."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx, fy, cx, cy in pixels, where no file says so; the first pixel's centre is 0."""
+    normals: bool = False
+    """Store surface normals, computed from depth and intrinsics."""
+    flow: FlowOptions | None = None
+    """Store optical flow to the frame ``gap`` frames later in the raw sequence, whatever ``every`` takes; the
+    last ones have none."""
+    every: int = Field(default=1, ge=1)
+    """Take each n-th frame of a sequence."""
+    splits: dict[str, tuple[str, ...]] = Field(default_factory=_all_train, min_length=1)
+    """Split name to patterns of sequence names; a root that is itself a sequence is called ``.``."""
+    max_missing_share: float = Field(default=0.01, ge=0, le=1)
+    """Frames that a sequence's list names but that are not there go to missing.txt; a larger share of a split
+    stops the build."""
+
+    @abstractmethod
+    def sequences(self, folders: Folders) -> list[str]:
+        """The folders that are sequences, sorted.
+
+        Raises:
+            MmsslError: there are none.
+        """
+
+    @abstractmethod
+    def frames(self, tree: Files, folder: str, folders: Folders) -> list[Frame]:
+        """A sequence's frames in the order of time."""
+
+    def segmentation(self) -> Labels | None:
+        """How label images are read, in layouts that have them."""
+        return None
+
+    def read_depth(self, data: bytes) -> Depth:
+        """The content of a depth file."""
+        return png_depth(data, self.depth_scale)
+
+    def read_image(self, data: bytes, size: tuple[int, int]) -> tuple[str, bytes]:
+        """Column and bytes of an image; ``size`` is (height, width) of its depth map."""
+        column, image = image_member(data, ImageOptions())
+        refuse_unequal(image_size(image), size, "depth")
+        return column, image
+
+    def read_labels(self, data: bytes, size: tuple[int, int], labels: Labels) -> bytes:
+        """An index PNG of class ids."""
+        raw = label_image(data)
+        refuse_unequal(size, (raw.shape[0], raw.shape[1]), "labels")
+        return encode.segmentation_png(labels.ids(raw, labels.by_number()))
+
+    def read_camera(self, tree: Files, frame: Frame, size: tuple[int, int]) -> Matrix | None:
+        """The intrinsics of what is stored at ``size``."""
+        if self.intrinsics is not None:
+            return camera(self.intrinsics)
+        return None if frame.camera_file is None else matrix(tree, frame.camera_file, 3)
+
+    def read_pose(self, tree: Files, frame: Frame) -> Matrix | None:
+        """Camera to world; None where it is unknown."""
+        return frame.pose if frame.pose_file is None else matrix(tree, frame.pose_file, 4)
+
+    def list_items(self) -> Listing:
+        tree = open_files(self.root)
+        folders = by_folder(tree.list())
+        splits: dict[str, list[Item]] = {}
+        missing: dict[str, list[str]] = {}
+        for split, names in assign(self.sequences(folders), self.splits, self.root).items():
+            listed = [
+                frame for name in names for frame in self._linked(self.frames(tree, name, folders), folders)
+            ]
+            splits[split] = [self._item(frame, folders) for frame in listed if not absent(frame, folders)]
+            lost = [path for frame in listed if (path := absent(frame, folders))]
+            if len(lost) > self.max_missing_share * len(listed):
+                first = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+                raise MmsslError(
+                    f"{self.root}: {len(lost)} of {len(listed)} listed frames of split {split!r} are missing,"
+                    f" more than max_missing_share {self.max_missing_share:g} allows: {first}"
+                )
+            if lost:
+                missing[split] = lost
+            self._refuse_no_camera(listed)
+        refuse_empty(splits, self.root)
+        labels = self.segmentation()
+        return Listing(splits, {"segmentation": labels.names()} if labels else {}, missing)
+
+    def _refuse_no_camera(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if self.normals and self.intrinsics is None and frame.camera_file is None:
+                raise MmsslError(
+                    f"{self.root}: normals of sequence {frame.sequence!r} need the camera; expected a file "
+                    "of intrinsics, or source.intrinsics: [fx, fy, cx, cy]"
+                )
+
+    def _linked(self, frames: list[Frame], folders: Folders) -> list[Frame]:
+        """Each n-th frame, with the neighbours that its flow leads to."""
+        if self.flow is None:
+            return frames[:: self.every]
+        there = [frame for frame in frames if not absent(frame, folders)]
+        place = {frame.name: at for at, frame in enumerate(there)}
+        steps = {"flow": self.flow.gap} | ({"flow_backward": -self.flow.gap} if self.flow.backward else {})
+        linked = []
+        for frame in frames[:: self.every]:
+            found = []
+            for field, step in steps.items():
+                at = place.get(frame.name, len(there)) + step
+                if 0 <= at < len(there):
+                    found.append((field, there[at].image, round(there[at].timestamp - frame.timestamp, 6)))
+            linked.append(dataclasses.replace(frame, neighbours=tuple(found)))
+        return linked
+
+    def _item(self, frame: Frame, folders: Folders) -> Item:
+        key = safe_key(f"{frame.sequence}/{frame.name}" if frame.sequence != "." else frame.name)
+        depth = 0 if frame.depth is None else size_of(frame.depth, folders)
+        return Item(
+            key,
+            frame.image,
+            size_of(frame.image, folders) + depth * (1 + NORMALS_COST * self.normals),
+            frame,
+        )
+
+    def load(self, item: Item) -> Iterator[RawSample]:
+        tree = open_files(self.root)
+        frame: Frame = item.data
+        if frame.depth is None or frame.problem is not None:
+            raise BadInput(frame.problem or "no depth map")
+        raw = tree.read(frame.image)
+        with _naming(frame.depth):
+            depth = self.read_depth(tree.read(frame.depth))
+        size = depth.metres.shape[0], depth.metres.shape[1]
+        column, image = self.read_image(raw, size)
+        with _naming(frame.depth):
+            pose, intrinsics = self.read_pose(tree, frame), self.read_camera(tree, frame, size)
+            members = {column: image, **depth_members(depth, intrinsics, self.normals)}
+        meta: dict[str, Any] = {"sequence": frame.sequence, "frame": frame.name, "timestamp": frame.timestamp}
+        if pose is not None:
+            meta["pose"] = pose
+        if intrinsics is not None:
+            meta["intrinsics"] = intrinsics
+        labels = self.segmentation()
+        if labels is not None and frame.labels is not None:
+            with _naming(frame.labels):
+                members["segmentation.png"] = self.read_labels(tree.read(frame.labels), size, labels)
+        if self.flow is not None:
+            neighbours, seconds = {}, {}
+            for field, path, after in frame.neighbours:
+                # A neighbour that cannot be read is counted as itself; this frame only goes without its flow.
+                with contextlib.suppress(BadInput):
+                    neighbours[field], seconds[field] = self.read_image(tree.read(path), size)[1], after
+            fields, about = neighbour_flow(self.flow, image, neighbours)
+            members |= fields
+            if about:
+                meta["flow"] = {**about, "seconds": seconds}
+        yield RawSample(item.key, {**members, "meta.json": to_json(meta)})
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say which of a frame's files is bad: the image names the frame."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"with {path}: {error}") from error
+
+
+def size_of(path: str, folders: Folders) -> int:
+    """Bytes of a file; 0 if it is not there."""
+    parent, _, name = path.rpartition("/")
+    return folders.get(parent or ".", {}).get(name, 0)
+
+
+def absent(frame: Frame, folders: Folders) -> str | None:
+    """The first of a frame's files that is not there."""
+    for path in (frame.image, frame.depth):
+        if path is not None:
+            parent, _, name = path.rpartition("/")
+            if name not in folders.get(parent or ".", {}):
+                return path
+    return None
