@@ -15,6 +15,7 @@ from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
 from mmssl.methods.multiview.cmc import CMC
 from mmssl.methods.multiview.crd import CRD
+from mmssl.methods.multiview.cross_view import CrossView
 from mmssl.methods.temporal.cpc import CPC
 from mmssl.methods.temporal.dpc import DPC
 from mmssl.methods.temporal.order import Order
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "mae": MAE,
     "cmc": CMC,
     "crd": CRD,
+    "cross_view": CrossView,
     "tcn": TCN,
     "cpc": CPC,
     "dpc": DPC,
