@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import cv2
@@ -77,8 +78,9 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
+@lru_cache(maxsize=2)
 def make_estimator(options: FlowOptions) -> Estimator:
-    """The one that the options name.
+    """The one that the options name; kept, because weights take longer to load than a clip to build.
 
     Raises:
         MmsslError: weights are missing, or are not of this network.

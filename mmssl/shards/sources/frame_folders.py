@@ -15,6 +15,7 @@ from pydantic import Field
 
 from mmssl.errors import MmsslError
 from mmssl.shards import encode
+from mmssl.shards.flow.track import FlowTrack
 from mmssl.shards.sources.base import BadInput, Item, Listing, Source, to_json
 from mmssl.shards.sources.files import Files, open_files
 from mmssl.shards.sources.images import EXTENSIONS, ImageOptions, image_member
@@ -86,7 +87,7 @@ class FrameFolders(Source, VideoOptions):
             targets = [self._target(tree, f"{item.path}/{truth}", count) for truth in truths]
             meta["targets"] = list(truths)
         if self.encoding.mode == "copy":
-            clips = [_copy(pictures, rate)]
+            clips = [_copy(pictures, rate, self)]
         else:
             clips = transcode(shown(pictures, rate), rate, count / rate, self)
             meta["original"] = {"fps": self.fps, "frames": count, "codec": "frames"}
@@ -171,17 +172,24 @@ class _Pictures:
             yield simplejpeg.decode_jpeg(data)
 
 
-def _copy(pictures: _Pictures, rate: Fraction) -> Clip:
+def _copy(pictures: _Pictures, rate: Fraction, options: VideoOptions) -> Clip:
     """All frames, their JPEG bytes unchanged."""
     frames = []
     measures = Measures()
+    flow = None if options.flow is None else FlowTrack(options.flow)
     for data in pictures.jpegs():
         frames.append(data)
-        measures.put(simplejpeg.decode_jpeg(data))
+        pixels = simplejpeg.decode_jpeg(data)
+        measures.put(pixels)
+        if flow is not None:
+            flow.put(pixels)
     times = [float(number / rate) for number in range(len(frames))]
-    cuts = [times[cut] for cut in measures.cuts()]
-    meta = describe(rate, len(frames) / rate, pictures.size, "mjpeg", measures.motion(times), cuts)
-    return Clip("mkv", encode.mjpeg(frames, rate, pictures.size), list(range(len(frames))), 0.0, meta)
+    cuts = measures.cuts()
+    shots = [times[cut] for cut in cuts]
+    meta = describe(rate, len(frames) / rate, pictures.size, "mjpeg", measures.motion(times), shots)
+    members, told = ({}, {}) if flow is None else flow.members(0, times, cuts)
+    data = encode.mjpeg(frames, rate, pictures.size)
+    return Clip("mkv", data, list(range(len(frames))), 0.0, meta | told, members)
 
 
 def _as_jpeg(data: bytes) -> bytes:

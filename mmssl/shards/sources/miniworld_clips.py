@@ -7,14 +7,18 @@ import numpy as np
 from pydantic import Field
 
 from mmssl.errors import MmsslError
-from mmssl.miniworld import CLASSES, SPLITS, MiniworldConfig, clip
+from mmssl.miniworld import CLASSES, SPLITS, Clip, MiniworldConfig, clip
 from mmssl.shards import encode
 from mmssl.shards.sources.base import Item, Listing, Source, refuse_empty, to_json
 from mmssl.shards.writer import RawSample
 
-FieldName = Literal["video", "video_right", "boxes", "caption", "label", "meta"]
+FieldName = Literal["video", "video_right", "flow", "boxes", "caption", "label", "meta"]
 
-_COST = {"video": 0.15, "video_right": 0.15}  # bytes a pixel, about; decides where shards are cut
+_COST = {
+    "video": 0.15,
+    "video_right": 0.15,
+    "flow": 0.3,
+}  # bytes a pixel, about; decides where shards are cut
 
 
 class MiniworldClips(Source):
@@ -25,6 +29,9 @@ class MiniworldClips(Source):
     """Split name to number of clips; splits differ in textures, backgrounds and seeds."""
     fields: tuple[FieldName, ...] = ("video", "caption", "label", "meta")
     """What to store of a clip."""
+    flow_encoding: Literal["jpeg", "kitti"] = "jpeg"
+    """Of the field ``flow``, which is exact before it is encoded: ``jpeg`` is a few hundredths of a pixel
+    off, ``kitti``, several times larger, 1/128 px."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant rate factor of H.264: lower is better and larger."""
     world: MiniworldConfig = Field(default_factory=MiniworldConfig)
@@ -57,6 +64,8 @@ class MiniworldClips(Source):
                     members["video_right.mp4"] = encode.h264(
                         rendered.frames_right, rendered.fps, crf=self.crf
                     )
+                case "flow":
+                    members["flow.mkv"] = self._flow(rendered)
                 case "boxes":
                     members["boxes.json"] = to_json(_boxes(rendered.boxes))
                 case "caption":
@@ -75,9 +84,22 @@ class MiniworldClips(Source):
                             "height": self.world.size,
                             "motion": _motion(rendered.flow, rendered.fps),
                             "cuts": [],
+                            **({"flow": self._about_flow()} if "flow" in self.fields else {}),
                         }
                     )
         yield RawSample(item.key, members)
+
+    def _flow(self, rendered: Clip) -> bytes:
+        encoded = encode.flow_png if self.flow_encoding == "kitti" else encode.flow_jpeg
+        fields = [encoded(field) for field in rendered.flow]
+        starts = [number / rendered.fps for number in range(len(fields))]
+        return encode.flow_mkv(fields, starts, (self.world.size, self.world.size))
+
+    def _about_flow(self) -> dict[str, Any]:
+        """As in sets whose flow is estimated; see ``FlowOptions.about``."""
+        size = {"width": self.world.size, "height": self.world.size}
+        told = {"estimator": "exact", "preset": None, "gap": 1, "consistency": False}
+        return told | size | {"encoding": self.flow_encoding}
 
 
 def _motion(flow: np.ndarray, fps: float) -> list[float]:

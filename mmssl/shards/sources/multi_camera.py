@@ -26,7 +26,8 @@ class MultiCamera(Source, VideoOptions):
 
     Frame i of all of them is the same moment, to half a frame of the raw videos; what not all cameras saw
     is cut off. ``meta`` is that of ``video``; ``meta.cameras`` has each camera's field, offset, original
-    duration, the second of its own time at which the sample begins, motion and cuts.
+    duration, the second of its own time at which the sample begins, motion and cuts. Flow of the other
+    cameras is called ``flow_NAME``.
     """
 
     kind: Literal["multi_camera"] = "multi_camera"
@@ -139,7 +140,12 @@ class MultiCamera(Source, VideoOptions):
 
         def views(number: int) -> dict[str, bytes]:
             seen = {role: clips[camera][number] for camera, role, _ in others}
-            return {f"{role}.{clip.extension}": clip.data for role, clip in seen.items()}
+            stored = {f"{role}.{clip.extension}": clip.data for role, clip in seen.items()}
+            for role, clip in seen.items():
+                for column, data in clip.members.items():
+                    field, _, extension = column.partition(".")
+                    stored[f"{field}{role.removeprefix('video')}.{extension}"] = data
+            return stored
 
         yield from clip_samples(item.key, told, self, {"source": item.path}, views)
 

@@ -54,7 +54,7 @@ def clip_samples(
             name = f"{key}-{number:03d}"
             told["segment"] = {"start": clip.start, "of": key}
         stored = {f"video.{clip.extension}": clip.data, "meta.json": to_json(told)}
-        yield RawSample(name, stored | members(number))
+        yield RawSample(name, stored | clip.members | members(number))
 
 
 def check_video(data: bytes) -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmssl.shards.flow.estimators import SMALLEST, Dis
 from mmssl.shards.video.raw import Pixels
 
 SIDE = 112
@@ -17,14 +18,13 @@ UNEXPLAINED = 0.5
 STANDS_OUT = 5.0
 """How many times the histogram must change what it changes nearby, so that flicker and pans are no cuts."""
 _NEARBY = 4
-_SMALLEST = 16  # pixels; DIS needs patches of 8 at its finest scale
 
 
 class Measures:
     """``put`` every stored frame in order; then ``motion`` and ``cuts`` for their times."""
 
     def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = Dis("fast")
         self._luma: NDArray[np.uint8] | None = None
         self._histogram: NDArray[np.float64] | None = None
         self._lengths: list[float] = []
@@ -37,21 +37,11 @@ class Measures:
         luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
         histogram = _colours(small)
         if self._luma is not None and self._histogram is not None:
-            flow = self._between(self._luma, luma)
+            flow = self._flow.between(self._luma, luma)
             self._lengths.append(float(np.linalg.norm(flow, axis=2).mean()) / min(luma.shape))
             self._changes.append(float(np.abs(histogram - self._histogram).sum()) / 2)
             self._unexplained.append(_unexplained(self._luma, luma, flow))
         self._luma, self._histogram = luma, histogram
-
-    def _between(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(h, w, 2) pixels. On one thread: the stripes that OpenCV cuts for more change the result."""
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            flow = np.zeros((*before.shape, 2), np.float32)
-            return np.asarray(self._flow.calc(before, after, flow), np.float32)
-        finally:
-            cv2.setNumThreads(threads)
 
     def cuts(self) -> list[int]:
         """Numbers of the frames with which a new shot begins, ascending, without 0.
@@ -86,7 +76,7 @@ class Measures:
 def _small(rgb: Pixels) -> Pixels:
     height, width = rgb.shape[:2]
     scale = min(1.0, SIDE / min(height, width))
-    size = (max(_SMALLEST, round(width * scale)), max(_SMALLEST, round(height * scale)))
+    size = (max(SMALLEST, round(width * scale)), max(SMALLEST, round(height * scale)))
     if size == (width, height):
         return rgb
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mmssl.config import Config
+from mmssl.shards.flow import FlowOptions
 
 
 class Encoding(Config):
@@ -50,6 +51,8 @@ class VideoOptions(Config):
     """How frames are stored."""
     segments: Segments | None = None
     """Cut every video into samples KEY-000, KEY-001 …; null = one sample for a video."""
+    flow: FlowOptions | None = None
+    """Store optical flow between the stored frames as well; null = none."""
 
     @model_validator(mode="after")
     def _copies_are_whole(self) -> "VideoOptions":

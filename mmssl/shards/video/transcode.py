@@ -1,7 +1,7 @@
 """One pass over a video: choose frames, measure them, encode them into one clip or into segments."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from mmssl.shards import encode
 from mmssl.shards.bad_input import BadInput
+from mmssl.shards.flow.track import FlowTrack
 from mmssl.shards.video.choose import choose
 from mmssl.shards.video.measure import Measures
 from mmssl.shards.video.options import Encoding, VideoOptions
@@ -30,7 +31,9 @@ class Clip:
     start: float
     """Seconds from the video's first frame to the clip's."""
     meta: dict[str, Any]
-    """fps, frames, duration, width, height, codec, motion, cuts; timestamps where the rate varies."""
+    """fps, frames, duration, width, height, codec, motion, cuts; timestamps where the rate varies; flow."""
+    members: dict[str, bytes] = field(default_factory=dict)
+    """What else was made of its frames: ``flow.mkv``, ``flow_backward.mkv``."""
 
 
 def convert(raw: RawVideo, options: VideoOptions) -> list[Clip]:
@@ -40,7 +43,7 @@ def convert(raw: RawVideo, options: VideoOptions) -> list[Clip]:
         BadInput: it does not decode, or cannot be copied.
     """
     if options.encoding.mode == "copy":
-        return [_copy(raw)]
+        return [_copy(raw, options)]
     return transcode(raw.frames(), raw.rate, raw.duration, options)
 
 
@@ -59,6 +62,7 @@ def transcode(
     rate = min(rate, Fraction(options.encoding.fps).limit_denominator(1001))
     plan = Plan(options.segments, rate)
     measures = Measures()
+    flow = None if options.flow is None else FlowTrack(options.flow)
     numbers: list[int] = []
     segments = _SegmentWriter(options.encoding, plan, rate)
     size = (0, 0)
@@ -69,6 +73,8 @@ def transcode(
         pixels = last[1]
         size = pixels.shape[1], pixels.shape[0]
         measures.put(pixels)
+        if flow is not None:
+            flow.put(pixels)
         numbers.append(frame.number)
         segments.put(pixels)
     if not numbers:
@@ -83,27 +89,33 @@ def transcode(
         inside = [times[cut - first] for cut in cuts if first < cut < first + count]
         meta = describe(rate, count / rate, size, codec, motion[first : first + count], inside)
         origin = round(float(start + first / rate), 6)
-        clips.append(Clip(extension, data, numbers[first : first + count], origin, meta))
+        members, told = ({}, {}) if flow is None else flow.members(first, times[:count], cuts)
+        clips.append(Clip(extension, data, numbers[first : first + count], origin, meta | told, members))
     return clips
 
 
-def _copy(raw: RawVideo) -> Clip:
+def _copy(raw: RawVideo, options: VideoOptions) -> Clip:
     extension = FORMATS[raw.format]
     if extension is None:
         raise BadInput(f"a copy of {raw.format} has no place in shards; expected encoding.mode h264 or jpeg")
     measures = Measures()
+    flow = None if options.flow is None else FlowTrack(options.flow)
     times: list[float] = []
     size = (0, 0)
     for frame in raw.frames():
         pixels = frame.rgb()
         size = pixels.shape[1], pixels.shape[0]
         measures.put(pixels)
+        if flow is not None:
+            flow.put(pixels)
         times.append(float(frame.time))
-    cuts = [times[cut] for cut in measures.cuts()]
-    meta = describe(raw.rate, raw.duration, size, raw.codec, measures.motion(times), cuts)
+    cuts = measures.cuts()
+    shots = [times[cut] for cut in cuts]
+    meta = describe(raw.rate, raw.duration, size, raw.codec, measures.motion(times), shots)
     if raw.varies:
         meta["timestamps"] = [round(time, 6) for time in times]
-    return Clip(extension, raw.data, list(range(len(times))), 0.0, meta)
+    members, told = ({}, {}) if flow is None else flow.members(0, times, cuts)
+    return Clip(extension, raw.data, list(range(len(times))), 0.0, meta | told, members)
 
 
 def describe(
