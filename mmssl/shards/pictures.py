@@ -6,7 +6,13 @@ import json
 import av
 import cv2
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+
+from mmssl.pictures import depth_picture, flow_picture, normals_picture, segmentation_picture
+from mmssl.shards.flow.jpeg import flow_from_jpeg
+from mmssl.shards.flow.matroska import read_packets
 
 PICTURED = ("image", "video", "depth", "normals", "flow", "segmentation")
 """Modalities that have a thumbnail."""
@@ -15,8 +21,8 @@ PICTURED = ("image", "video", "depth", "normals", "flow", "segmentation")
 def thumbnail(field: str, data: bytes, size: int) -> Image.Image:
     """An RGB picture of at most ``size`` × ``size`` pixels.
 
-    Depth is shown in colours from far to near, normals as (n + 1) / 2, PNG flow with direction as hue and
-    length as saturation, relative to the longest, segmentation in fixed colours.
+    Depth, normals, flow and segmentation in the colours of ``mmssl.pictures``; of a video the first frame, of
+    the flow of a video the field in the middle.
 
     Raises:
         ValueError: the bytes are not what the field's name says.
@@ -24,45 +30,56 @@ def thumbnail(field: str, data: bytes, size: int) -> Image.Image:
     kind = field.partition("_")[0]
     if kind == "video":
         picture = _first_frame(data)
-    elif kind in ("depth", "flow", "segmentation", "normals"):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise ValueError("not a readable image")
-        picture = Image.fromarray(_colours(kind, pixels))
+    elif kind in _MAPS:
+        coloured = _MAPS[kind](data).permute(1, 2, 0)
+        picture = Image.fromarray(coloured.contiguous().numpy())
     else:
         picture = Image.open(io.BytesIO(data)).convert("RGB")
     picture.thumbnail((size, size))
     return picture
 
 
-def _colours(kind: str, pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a stored map, which OpenCV gives as (H, W) or BGR."""
-    if kind == "depth" and pixels.ndim == 2:
-        inverse = np.where(pixels > 0, 1.0 / np.maximum(pixels, 1), 0.0)
-        scaled = (255 * inverse / max(float(inverse.max()), 1e-9)).astype(np.uint8)
-        shown = np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO))
-        shown[pixels == 0] = 0
-        return np.ascontiguousarray(shown[..., ::-1])
-    if kind == "flow" and pixels.dtype == np.uint16 and pixels.ndim == 3:
-        flow = (pixels[..., :0:-1].astype(np.float32) - 32768) / 64 * (pixels[..., :1] > 0)
-        length, angle = np.hypot(flow[..., 0], flow[..., 1]), np.arctan2(flow[..., 1], flow[..., 0])
-        hue = ((angle % (2 * np.pi)) * 90 / np.pi).astype(np.uint8)
-        saturation = (255 * length / max(float(length.max()), 1e-6)).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(np.dstack([hue, saturation, hue * 0 + 255]), cv2.COLOR_HSV2RGB))
-    if kind == "segmentation" and pixels.ndim == 2:
-        return _palette()[pixels.astype(np.uint8)]
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB))
+def _depth(data: bytes) -> Tensor:
+    return depth_picture(torch.from_numpy(_pixels(data, "uint16", 2).astype(np.float32) / 1000)[None])
 
 
-def _palette() -> np.ndarray:
-    """(256, 3) uint8: hues a golden ratio apart; 0 is black."""
-    hue = (np.arange(256) * 0.618034 * 180 % 180).astype(np.uint8)
-    colours = np.dstack([hue, np.full_like(hue, 200), np.full_like(hue, 240)])
-    palette = np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB))[0]
-    palette[0] = 0
-    return palette
+def _normals(data: bytes) -> Tensor:
+    stored = _pixels(data, "uint16", 3)[..., ::-1].astype(np.float32) * (2 / 65535) - 1
+    # A vector of zeros is stored as the middle of the range, half a level off.
+    stored[np.abs(stored).max(2) < 1e-4] = 0
+    return normals_picture(torch.from_numpy(stored).permute(2, 0, 1))
+
+
+def _segmentation(data: bytes) -> Tensor:
+    with Image.open(io.BytesIO(data)) as ids:
+        if ids.mode not in ("L", "P"):
+            raise ValueError(f"pixels of mode {ids.mode!r}; expected an 8-bit index image")
+        return segmentation_picture(torch.from_numpy(np.array(ids))[None])
+
+
+def _flow(data: bytes) -> Tensor:
+    if data.startswith(b"\x1aE\xdf\xa3"):
+        packets = read_packets(data)[1]
+        data = bytes(packets[len(packets) // 2])
+    if data.startswith(b"\xff\xd8"):
+        return flow_picture(torch.from_numpy(flow_from_jpeg(data)))
+    pixels = _pixels(data, "uint16", 3)
+    flow = (pixels[..., :0:-1].astype(np.float32) - 32768) / 64
+    flow[pixels[..., 0] == 0] = np.nan
+    return flow_picture(torch.from_numpy(flow).permute(2, 0, 1))
+
+
+_MAPS = {"depth": _depth, "normals": _normals, "segmentation": _segmentation, "flow": _flow}
+
+
+def _pixels(data: bytes, kind: str, dimensions: int) -> np.ndarray:
+    """(H, W) or (H, W, 3) BGR."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("not a readable image")
+    if pixels.dtype != kind or pixels.ndim != dimensions:
+        raise ValueError(f"pixels of {pixels.dtype} {pixels.shape}; expected {kind} of {dimensions} axes")
+    return np.asarray(pixels)
 
 
 def _first_frame(data: bytes) -> Image.Image:

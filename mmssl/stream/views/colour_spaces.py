@@ -3,12 +3,9 @@
 import torch
 from torch import Tensor
 
-_XYZ = torch.tensor(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=torch.float64
-)
-"""IEC 61966-2-1: linear red, green, blue to CIE X, Y, Z under D65."""
-_WHITE = _XYZ / _XYZ.sum(1, keepdim=True)
-"""X, Y, Z as shares of those of white, so that greys have no colour."""
+from mmssl.sights import LINEAR_TO_XYZ
+
+_SHARES = torch.tensor(LINEAR_TO_XYZ, dtype=torch.float64)
 _DARK = (6 / 29) ** 3
 """Share of white below which CIE 1976 takes a straight line for the cube root."""
 
@@ -24,12 +21,12 @@ _LINEAR = _linear().float()
 
 def lightness(x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, 1, H, W) float32: CIE L* under D65, 0..100."""
-    return _f(mixed(_levels(x), _WHITE[1:2])).mul_(116).sub_(16)
+    return _f(mixed(_levels(x), _SHARES[1:2])).mul_(116).sub_(16)
 
 
 def ab(x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, 2, H, W) float32: CIE a* and b* under D65, about -110..110."""
-    f = _f(mixed(_levels(x), _WHITE))
+    f = _f(mixed(_levels(x), _SHARES))
     scale = torch.tensor([500.0, 200.0], device=x.device).view(2, 1, 1)
     return f[:, :2].sub_(f[:, 1:].clone()).mul_(scale)
 
@@ -57,7 +54,6 @@ def mixed(x: Tensor, weights: Tensor) -> Tensor:
 
 
 _SUMS = {
-    "rgb": torch.eye(3, dtype=torch.float64),
     "Y": torch.tensor([[0.299, 0.587, 0.114]], dtype=torch.float64),
     "CbCr": torch.tensor(
         [[-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]], dtype=torch.float64
@@ -71,6 +67,8 @@ de Sande et al., "Evaluating Color Descriptors for Object and Scene Recognition"
 
 def colours(sees: str, x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, C, H, W) float32 in the units of ``mmssl.sights``, not normalised."""
+    if sees == "rgb":
+        return x.float().div_(255)
     if sees == "L":
         return lightness(x)
     if sees == "ab":
