@@ -22,9 +22,7 @@ class Scores(NamedTuple):
     positive: Tensor
     """(n,) with the other view of the same sample."""
     noise: Tensor
-    """(n, m) with others."""
-    dropped: Tensor
-    """(n, m) bool: those of ``noise`` that are no negatives (the anchor's own sample, an absent view)."""
+    """(n, m) with others; −∞ for those that are no negatives: the anchor's own sample, an absent view."""
     weight: Tensor
     """(n,) share of each anchor in the mean: 0 where one of its two views is absent. Sums to 1; on several
     ranks to 1 on average over them, so that the mean of the ranks' losses is that of the whole batch."""
@@ -35,9 +33,9 @@ def nce(scores: Scores, temperature: float, log_z: Tensor, samples: int) -> Cont
 
         h(s) = p / (p + m Pₙ)        L = −log h(s₊) − Σₖ log(1 − h(sₖ))
 
-    (equations 4, 6 and 7 of Wu et al.). In logarithms h is the sigmoid of s/τ − log Z − log(m/N), and nothing
-    overflows. Noise drawn uniformly from all N may hit the anchor itself: such draws are ``dropped``, and
-    every *other* sample is still expected m/N times, which is all the formula asks.
+    In logarithms h is the sigmoid of s/τ − log Z − log(m/N), and nothing overflows. Noise drawn uniformly
+    from all N may hit the anchor itself: such draws are −∞ and count for nothing, and every *other* sample is
+    still expected m/N times, which is all the formula asks.
 
     Args:
         log_z: () logarithm of the normaliser Z, frozen: see ``log_normaliser``.
@@ -47,19 +45,18 @@ def nce(scores: Scores, temperature: float, log_z: Tensor, samples: int) -> Cont
         scores = _full(scores)
         shift = log_z.to(scores.noise) + (scores.noise.new_tensor(scores.noise.shape[1] / samples)).log()
         positive = scores.positive / temperature - shift
-        noise = (scores.noise / temperature - shift).masked_fill(scores.dropped, -torch.inf)
+        noise = scores.noise / temperature - shift
         rows = softplus(noise).sum(dim=1) - logsigmoid(positive)  # −log(1 − σ(x)) = softplus(x)
         with torch.no_grad():
-            shares = positive.sigmoid(), noise.sigmoid()
-        return _contrast(scores, rows, *shares)
+            probability, push = positive.sigmoid(), noise.sigmoid()
+        return _contrast(scores, rows, probability, push)
 
 
 def softmax_nce(scores: Scores, temperature: float) -> Contrast:
-    """InfoNCE over the same scores: L = −log exp(s₊/τ) / (exp(s₊/τ) + Σₖ exp(sₖ/τ)) (CMC, equation 3)."""
+    """InfoNCE over the same scores: L = −log exp(s₊/τ) / (exp(s₊/τ) + Σₖ exp(sₖ/τ))."""
     with torch.autocast(scores.noise.device.type, enabled=False):
         scores = _full(scores)
-        noise = scores.noise.masked_fill(scores.dropped, -torch.inf)
-        logits = torch.cat([scores.positive[:, None], noise], dim=1) / temperature
+        logits = torch.cat([scores.positive[:, None], scores.noise], dim=1) / temperature
         total = logits.logsumexp(dim=1)
         rows = total - logits[:, 0]
         with torch.no_grad():
@@ -69,43 +66,41 @@ def softmax_nce(scores: Scores, temperature: float) -> Contrast:
 
 @torch.no_grad()
 def log_normaliser(scores: Scores, temperature: float, samples: int) -> Tensor:
-    """log Z, Z = N · mean of exp(s/τ) over all candidates of the batch, the positives among them (Wu et al.,
-    equation 8), meaned over ranks; () float64, NaN if no rank has an anchor with both views."""
-    wide = Scores(*(x.double() if x.is_floating_point() else x for x in scores))
-    each = (wide.noise / temperature).exp().masked_fill(wide.dropped, 0.0).sum(dim=1)
-    each = (each + (wide.positive / temperature).exp()) / (1 + (~wide.dropped).sum(dim=1))
-    total, weight = distributed.mean(torch.stack([(wide.weight * each).sum(), wide.weight.sum()]))
+    """log Z, Z = N · mean of exp(s/τ) over all candidates of the batch, the positives among them: the Monte
+    Carlo estimate of Wu et al. over all ranks; () float64, NaN if no rank has an anchor with both views."""
+    positive, noise, weights = (x.double() for x in scores)
+    each = (noise / temperature).exp().sum(dim=1) + (positive / temperature).exp()
+    each = each / (1 + (noise > -torch.inf).sum(dim=1))
+    total, weight = distributed.mean(torch.stack([(weights * each).sum(), weights.sum()]))
     return (samples * total / weight).log()
 
 
 def _full(scores: Scores) -> Scores:
     """float32 at least; float64 stays, for gradient checks."""
-    narrow = scores.noise.dtype != torch.float64
-    return Scores(*(x.float() if narrow and x.is_floating_point() else x for x in scores))
+    return scores if scores.noise.dtype == torch.float64 else Scores(*(x.float() for x in scores))
 
 
-def _contrast(scores: Scores, rows: Tensor, positive: Tensor, share: Tensor) -> Contrast:
+def _contrast(scores: Scores, rows: Tensor, probability: Tensor, push: Tensor) -> Contrast:
     """The weighted mean of the losses ``rows`` (n,), and what is worth logging beside it.
 
-    ``positive`` (n,) is the probability given to the positive; ``share`` (n, m) how strongly each negative
-    pushes, 0 for those dropped.
+    ``probability`` (n,) is what the positive is given; ``push`` (n, m) the gradient of each negative.
     """
     with torch.no_grad():
-        count = (~scores.dropped).sum(dim=1)
-        hardest = scores.noise.masked_fill(scores.dropped, -torch.inf).amax(dim=1)
-        similarity = scores.noise.masked_fill(scores.dropped, 0.0).sum(dim=1) / count.clamp_min(1)
-        # exp(entropy) of p = share / S, without writing p: log S + Σ entr(share) / S
-        pushed = share.sum(dim=1).clamp_min(torch.finfo(share.dtype).tiny)
-        effective = (pushed.log() + torch.special.entr(share).sum(dim=1) / pushed).exp()
+        none = scores.noise == -torch.inf
+        count = none.shape[1] - none.sum(dim=1)
+        similarity = scores.noise.masked_fill(none, 0.0).sum(dim=1) / count.clamp_min(1)
+        # exp(entropy) of p = push / S, without writing p: log S + Σ entr(push) / S
+        pushed = push.sum(dim=1).clamp_min(torch.finfo(push.dtype).tiny)
+        effective = (pushed.log() + torch.special.entr(push).sum(dim=1) / pushed).exp()
         watched = torch.stack(
             [
-                (scores.positive > hardest).to(rows.dtype),
-                positive,
+                (scores.positive > scores.noise.amax(dim=1)).to(rows.dtype),
+                probability,
                 scores.positive,
                 similarity,
                 count.to(rows.dtype),
                 effective,
             ]
         )
-        top1, probability, own, others, negatives, effective = (watched @ scores.weight).unbind()
-    return Contrast((scores.weight * rows).sum(), top1, probability, own, others, negatives, effective)
+        top1, probable, own, others, negatives, effective = (watched @ scores.weight).unbind()
+    return Contrast((scores.weight * rows).sum(), top1, probable, own, others, negatives, effective)

@@ -38,7 +38,7 @@ class CMCConfig(EmbeddingConfig):
 
     name: Literal["cmc", "crd"] = "cmc"
     core: str | None = None
-    """The view that is paired with every other one (section 3.2, "core view"); null = the full graph, all
+    """The view that is paired with every other one (the paper's "core view"); null = the full graph, of all
     pairs."""
     loss: Literal["nce", "info_nce"] = "nce"
     """``nce``: binary, against noise, with a frozen normaliser; ``info_nce``: softmax over the candidates."""
@@ -68,7 +68,7 @@ class CMC(Embedding):
 
     batch.views   see ``MultiView``; batch.id (B,) names the rows of the memory banks
     total         Σ over pairs {i, j} of L(V_i, V_j) + L(V_j, V_i), each a mean over the samples of the global
-                  batch that have both views (equations 5 to 7; with micro-batches, a mean of their means)
+                  batch that have both views (section 3; with micro-batches, a mean of their means)
 
     A candidate that is the anchor's own sample is never its negative: it is left out of the pool (the paper's
     code lets it stand), and ``own_share`` logs how many were, the rate of false negatives that this avoids.
@@ -135,7 +135,7 @@ class CMC(Embedding):
             positive = (anchor * pool.own).sum(dim=1)
             noise = (anchor @ pool.others.T).masked_fill(pool.same | pool.absent, -torch.inf)
         count = mean(both.sum().float()).clamp_min(1 / world_size())
-        return Scores(positive, noise, both / count)
+        return Scores(positive, noise, (both / count).to(positive.dtype))
 
     def _contrast(self, scores: Scores, number: int) -> Contrast:
         tau, samples = self.config.temperature, self.data.samples
