@@ -43,14 +43,23 @@ def read_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]
         raise MmsslError(f"{path}: not readable as YAML: {error}") from error
     if not OmegaConf.is_dict(loaded):
         raise MmsslError(f"{path}: expected a mapping of keys to values at the top level")
+    return overridden(loaded, overrides, path)
+
+
+def overridden(data: Any, overrides: Sequence[str], source: Path | str) -> dict[str, Any]:
+    """A mapping with dotted ``key=value`` overrides applied and ``${...}`` references resolved.
+
+    Raises:
+        MmsslError: an override without ``=``, or an unknown reference; ``source`` says in what.
+    """
     for item in overrides:
         if "=" not in item:
             raise MmsslError(f"override {item!r}: expected key=value with a dotted key")
     try:
-        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(data, OmegaConf.from_dotlist(list(overrides)))
         resolved = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
-        raise MmsslError(f"{path}: {str(error).splitlines()[0]}") from error
+        raise MmsslError(f"{source}: {str(error).splitlines()[0]}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 

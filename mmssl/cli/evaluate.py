@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from mmssl.evaluate.tracking.presentation import Shown
 
 
+DESCRIPTION = "encoder.json"
+"""What tells an encoder's folder from that of a train stage, without loading what reads it."""
+
+
 class _EncoderFirst(TyperGroup):
     """What names no sub-command is an encoder's folder: ``evaluate FOLDER`` means ``evaluate encoder``."""
 
@@ -37,13 +41,26 @@ app = typer.Typer(
 @app.command()
 def encoder(
     encoder: Annotated[
-        Path, typer.Argument(help="Folder with encoder.safetensors: runs/PIPELINE/STAGE/encoders/NAME.")
+        Path,
+        typer.Argument(
+            help="Folder with encoder.safetensors: runs/PIPELINE/STAGE/encoders/NAME; "
+            "or runs/PIPELINE/STAGE: all its encoders, and its objective."
+        ),
     ],
     shards: Annotated[str, typer.Option(help="Shard set: a folder or URL with manifest.json.")],
     evaluation: Annotated[
         list[str] | None,
         typer.Option(
-            help="Which questions to ask; repeat the option for several.", show_default="knn, linear"
+            metavar="[NAME=]EVALUATION",
+            help="Which questions to ask, under a name of one's own or that of the evaluation; "
+            "repeat the option for several.",
+            show_default="knn, linear",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME.KEY=VALUE", help="A setting of a question; repeat it for several."
         ),
     ] = None,
     gallery: Annotated[str, typer.Option(help="Split that evaluations may fit on.")] = "train",
@@ -53,16 +70,28 @@ def encoder(
 ) -> None:
     """Score an encoder on a shard set (this is what `mmssl evaluate FOLDER` does).
 
-    Example: `mmssl evaluate runs/cifar10/simclr/encoders/image --shards runs/cifar10/images`
+    Examples:
+
+    - `mmssl evaluate runs/cifar10/simclr/encoders/image --shards runs/cifar10/images`
+
+    - `mmssl evaluate runs/views/cmc --shards runs/views/images --evaluation both=knn --set both.encoder=L+ab`
     """
+    from mmssl.config import overridden
     from mmssl.files import write_json
     from mmssl.models.artifact import load_encoder
     from mmssl.pipeline.questions import Question, ask
     from mmssl.pipeline.recipe import parse_evaluations
+    from mmssl.pipeline.stages import encoder_folders
 
-    configs = parse_evaluations({name: {} for name in evaluation or ("knn", "linear")}, "--evaluation", "")
-    question = Question(shards, tuple(configs.values()), gallery, queries, workers=workers)
-    rows = ask({"image": load_encoder(encoder)}, question, folder=out)
+    asked = [_question(one) for one in evaluation or ("knn", "linear")]
+    settings = overridden({name: {"name": kind} for name, kind in asked}, set_ or (), "--set")
+    question = Question(
+        shards, parse_evaluations(settings, "--evaluation"), gallery, queries, workers=workers
+    )
+    single = (encoder / DESCRIPTION).is_file()
+    folders = {"image": encoder} if single else encoder_folders(encoder)
+    encoders = {name: load_encoder(folder) for name, folder in folders.items()}
+    rows = ask(encoders, question, folder=out, trained_in=None if single else encoder)
     if out is not None:
         write_json(out / "scores.json", {"scores": rows})
     table = Table("evaluation", "metric", "score", "untrained", "chance")
@@ -163,6 +192,12 @@ def tracking(
         console.print(_by_sequence(shown))
         console.print(shown.protocol, style="dim", highlight=False)
     console.print(f"result files, tables, plots and pictures: {out}", highlight=False, markup=False)
+
+
+def _question(asked: str) -> tuple[str, str]:
+    """``knn`` → knn, knn; ``both=knn`` → both, knn."""
+    name, equals, kind = asked.partition("=")
+    return (name, kind) if equals else (name, name)
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

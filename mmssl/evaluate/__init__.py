@@ -1,6 +1,7 @@
 """Evaluations: ask questions of trained encoders. ``EVALUATIONS`` is the table of all of them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.actions import Actions
 from mmssl.evaluate.alignment import Alignment
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
+from mmssl.evaluate.dense.depth import Depth
+from mmssl.evaluate.dense.normals import Normals
+from mmssl.evaluate.dense.segmentation import Segmentation
 from mmssl.evaluate.embedding_map import EmbeddingMap
+from mmssl.evaluate.features import Features
 from mmssl.evaluate.finetune import Finetune
 from mmssl.evaluate.folds import Folds
 from mmssl.evaluate.health import Health
@@ -19,7 +24,7 @@ from mmssl.evaluate.linear import Linear
 from mmssl.evaluate.phases import Phases
 from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.propagation.evaluation import Propagation
-from mmssl.evaluate.subject import Features, Subject, untrained
+from mmssl.evaluate.subject import Subject, untrained
 from mmssl.evaluate.tracking.evaluation import Tracking
 from mmssl.evaluate.video_retrieval import Retrieval
 
@@ -38,6 +43,9 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "folds": Folds,
     "propagation": Propagation,
     "tracking": Tracking,
+    "segmentation": Segmentation,
+    "depth": Depth,
+    "normals": Normals,
 }
 
 __all__ = [
@@ -66,6 +74,31 @@ def parse_evaluation(data: Mapping[str, Any], source: Path | str, at: str = "") 
     return parse(EVALUATIONS[str(name)].Config, data, source, at)
 
 
-def evaluate(subject: Subject, configs: Iterable[EvaluationConfig]) -> list[Score]:
-    """Ask every question in turn; features are extracted once for all of them."""
-    return [score for config in configs for score in EVALUATIONS[config.name](config).run(subject)]
+def evaluate(
+    subject: Subject, questions: Mapping[str, EvaluationConfig] | Iterable[EvaluationConfig]
+) -> list[Score]:
+    """Ask every question in turn; features are extracted once for all of them.
+
+    One kind of evaluation may be asked several times under different names: what is called other than its
+    kind gives scores ``NAME/…``, and its figures and pictures go to ``questions/NAME``.
+    """
+    if not isinstance(questions, Mapping):
+        return [score for config in questions for score in EVALUATIONS[config.name](config).run(subject)]
+    scores: list[Score] = []
+    for name, config in questions.items():
+        evaluation = EVALUATIONS[config.name](config)
+        if name == config.name:
+            scores += evaluation.run(subject)
+            continue
+        with subject.asked_as(name):
+            scores += [
+                replace(score, evaluation=renamed(score.evaluation, name))
+                for score in evaluation.run(subject)
+            ]
+    return scores
+
+
+def renamed(evaluation: str, name: str) -> str:
+    """``knn/shape`` under the name ``knn_both``: ``knn_both/shape``."""
+    _, slash, rest = evaluation.partition("/")
+    return f"{name}{slash}{rest}"

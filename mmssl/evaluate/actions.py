@@ -15,9 +15,9 @@ from torch import Tensor
 from mmssl.evaluate.attentive import AttentiveFit, Chosen, fewer, fit_attentive
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.classify import Answered, Pair, Task, pose, within_pairs
+from mmssl.evaluate.features import Features, all_tokens, joined, side_by_side, told, words_of
 from mmssl.evaluate.linear import LinearFit, fit, log_mean, protocol
 from mmssl.evaluate.looks import Look
-from mmssl.evaluate.subject import described
 from mmssl.stream.views.clip_crops import Crops
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RecognitionConfig(EvaluationConfig):
     """What every test of action recognition has."""
 
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     clips: PositiveInt = 5
     """Clips of a video, evenly spread; image encoders see the frames that the stage says instead."""
     crops: Crops = 1
@@ -66,18 +66,24 @@ class Actions(Evaluation):
 
     def _split(self, subject: "Subject", gallery: str, queries: str) -> list[Score]:
         config = self.config
-        shown = subject.look(config.encoder, clips=config.clips)
-        tested = subject.look(config.encoder, clips=config.clips, crops=config.crops)
-        fitted_on = subject.extract(gallery, shown, self._reads(subject, shown))
-        asked = subject.extract(queries, tested, self._reads(subject, tested))
+        shown = subject.looks(config.encoder, clips=config.clips)
+        tested = subject.looks(config.encoder, clips=config.clips, crops=config.crops)
+        fitted_on, asked = self._extract(subject, gallery, shown), self._extract(subject, queries, tested)
         scores = []
         for probe, features in fitted_on.items():
-            about = described(tested, {gallery: features, queries: asked[probe]})
+            about = told(words_of(tested), {gallery: features, queries: asked[probe]})
             posed = pose(subject, (gallery, queries), (features, asked[probe]), config.labels, about)
-            answers = [self._answer(probe, task, subject.seed, shown, tested) for task in posed]
+            views = max(look.views for look in shown.values()), max(look.views for look in tested.values())
+            answers = [self._answer(probe, task, subject.seed, *views) for task in posed]
             scores += [answered.score(f"actions/{probe}") for answered in answers]
             scores += within_pairs(f"actions/{probe}", answers, config.pairs, subject.classes)
         return scores
+
+    def _extract(self, subject: "Subject", split: str, looks: Mapping[str, Look]) -> dict[str, Features]:
+        """Of each probe its features; those of several encoders side by side, their tokens all together."""
+        found = [subject.extract(split, look, self._reads(subject, look)) for look in looks.values()]
+        join = {"linear": side_by_side, "attentive": all_tokens}
+        return {probe: joined([each[probe] for each in found], join[probe]) for probe in found[0]}
 
     def _reads(self, subject: "Subject", look: Look) -> Mapping[str, Callable[[Any], Tensor]]:
         """What is kept of every clip and crop, for each probe that was asked for."""
@@ -92,7 +98,7 @@ class Actions(Evaluation):
             )
         return reads
 
-    def _answer(self, probe: str, task: Task, seed: int, shown: Look, tested: Look) -> Answered:
+    def _answer(self, probe: str, task: Task, seed: int, shown: int, tested: int) -> Answered:
         config = self.config
         if probe == "linear":
             linear = fit(task.x, task.y, task.classes, config.linear, seed)
@@ -100,13 +106,13 @@ class Actions(Evaluation):
         else:
             attentive = fit_attentive(task.x, task.y, task.classes, config.attentive, seed)
             logits, words = attentive.logits(task.queries), _protocol(config.attentive, task.x, attentive)
-        many = f"fitted on {shown.views} centre crop clips of a sample, each a row of its own; "
+        many = f"fitted on {shown} centre crop clips of a sample, each a row of its own; "
         return Answered(task, log_mean(logits), f"{words}; {many}{averaged(tested)}")
 
 
-def averaged(tested: Look) -> str:
+def averaged(views: int) -> str:
     """How the answer for a video comes from those for its clips and crops."""
-    return f"probabilities averaged in float32 over {tested.views} views"
+    return f"probabilities averaged in float32 over {views} views"
 
 
 def over_splits(

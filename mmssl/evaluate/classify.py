@@ -11,7 +11,8 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Score
 
 if TYPE_CHECKING:
-    from mmssl.evaluate.subject import Features, Subject
+    from mmssl.evaluate.features import Features
+    from mmssl.evaluate.subject import Subject
 
 
 Pair = tuple[str, str]
@@ -54,15 +55,20 @@ class Task:
         )
 
 
-def tasks(subject: "Subject", encoder: str | None, asked: Sequence[str]) -> Iterator[Task]:
+def tasks(
+    subject: "Subject", encoder: str | None, asked: Sequence[str], *, cosine: bool = False
+) -> Iterator[Task]:
     """A task for each label in ``asked``, or for every label that both splits have.
+
+    With ``cosine`` features are ``directions``, whose cosines weigh several encoders alike.
 
     Raises:
         MmsslError: there is no such label, or a label that was asked for is not among them.
     """
     splits = (subject.gallery, subject.queries)
-    features = (subject.features(splits[0], encoder), subject.features(splits[1], encoder))
-    return pose(subject, splits, features, asked, subject.about(*splits, encoder=encoder))
+    found = [subject.features(split, encoder) for split in splits]
+    gallery, queries = (each.directions if cosine else each for each in found)
+    return pose(subject, splits, (gallery, queries), asked, subject.about(*splits, encoder=encoder))
 
 
 def pose(

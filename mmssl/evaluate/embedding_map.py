@@ -23,7 +23,7 @@ class MapConfig(EvaluationConfig):
 
     name: Literal["map"] = "map"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     points: int = Field(default=1000, ge=10, le=2000)
     """At most so many samples, drawn from the subject's seed."""
     perplexity: PositiveFloat = 30.0
@@ -41,7 +41,7 @@ class EmbeddingMap(Evaluation):
         if subject.folder is None:
             return []
         config = self.config
-        features = subject.features(subject.queries, config.encoder)
+        features = subject.features(subject.queries, config.encoder).directions
         generator = torch.Generator().manual_seed(subject.seed)
         rows = torch.randperm(len(features), generator=generator)[: config.points].sort().values
         perplexity = min(config.perplexity, len(rows) / 4)

@@ -20,8 +20,8 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.actions import RecognitionConfig, averaged, over_splits
 from mmssl.evaluate.base import Evaluation, Score
 from mmssl.evaluate.classify import Answered, pose, within_pairs
+from mmssl.evaluate.features import described
 from mmssl.evaluate.looks import Look
-from mmssl.evaluate.subject import described
 from mmssl.models.clip import ClipEncoder
 from mmssl.models.layers import layer_scales
 from mmssl.stream.clips.base import Sampler
@@ -78,7 +78,9 @@ class Finetune(Evaluation):
             about = described(tested, {queries: found})
             task = next(pose(subject, between, (fitted_on, found), (label,), about))
             answers.append(
-                Answered(task, task.queries.clamp_min(1e-30).log(), f"{self._budget()}; {averaged(tested)}")
+                Answered(
+                    task, task.queries.clamp_min(1e-30).log(), f"{self._budget()}; {averaged(tested.views)}"
+                )
             )
         scores = [answered.score("finetune") for answered in answers]
         return scores + within_pairs("finetune", answers, config.pairs, subject.classes)

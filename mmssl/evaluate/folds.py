@@ -16,6 +16,7 @@ from torch import Tensor
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.classify import Pair
+from mmssl.evaluate.features import unit_parts
 from mmssl.evaluate.grouped import Pool, balanced_accuracy, interval, logistic, nested
 from mmssl.evaluate.knn import knn_votes
 
@@ -28,7 +29,7 @@ class FoldsConfig(EvaluationConfig):
 
     name: Literal["folds"] = "folds"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     group: str = "recording"
     """What must not be in two folds: a label name, or a key of the samples' metadata."""
     splits: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class Folds(Evaluation):
     def run(self, subject: "Subject") -> list[Score]:
         config = self.config
         splits = config.splits or tuple(dict.fromkeys((subject.gallery, subject.queries)))
-        x, labels, groups = self._pooled(subject, splits)
+        x, labels, groups, widths = self._pooled(subject, splits)
         about = subject.about(*splits, encoder=config.encoder)
         asked = self._asked(subject, labels)
         scores: list[Score] = []
@@ -76,16 +77,17 @@ class Folds(Evaluation):
             if left_out := int((~kept).sum()):
                 data += f"; {left_out} of other classes or without label left out"
             ordered = [names[number] for number in numbers.tolist()]
-            for probe, (logits, words) in self._answers(pool).items():
+            for probe, (logits, words) in self._answers(pool, widths).items():
                 scores += self._scores(probe, label, ordered, pool, logits, f"{words}; {data}", subject.seed)
         return scores
 
-    def _answers(self, pool: Pool) -> dict[str, tuple[Tensor, str]]:
+    def _answers(self, pool: Pool, widths: Sequence[int]) -> dict[str, tuple[Tensor, str]]:
         """Out-of-fold logits (N, classes) by each classifier, and how they were arrived at."""
         config = self.config
 
         def knn(x: Tensor, y: Tensor, queries: Tensor, classes: int, k: int) -> Tensor:
-            return knn_votes(x, y, queries, (k,), config.temperature, classes)[k]
+            near, asked = unit_parts(x, widths), unit_parts(queries, widths)
+            return knn_votes(near, y, asked, (k,), config.temperature, classes)[k]
 
         near, ks = nested(pool, config.k, knn, config.folds)
         line, cs = nested(pool, config.c, logistic, config.folds)
@@ -153,8 +155,10 @@ class Folds(Evaluation):
                 )
         return asked
 
-    def _pooled(self, subject: "Subject", splits: Sequence[str]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Features, labels and groups of all splits together.
+    def _pooled(
+        self, subject: "Subject", splits: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[int, ...]]:
+        """Features, labels and groups of all splits together, and the widths of each encoder's part.
 
         Raises:
             MmsslError: a sample has neither such a label nor such metadata.
@@ -175,7 +179,8 @@ class Folds(Evaluation):
             found = [subject.groups(split, self.config.group) for split in splits]
             pairs = zip(parts, found, strict=True)
             groups = torch.tensor([own[id_] for part, own in pairs for id_ in part.ids.tolist()])
-        return torch.cat([part.x for part in parts]), labels, groups.unique(return_inverse=True)[1]
+        x = torch.cat([part.x for part in parts])
+        return x, labels, groups.unique(return_inverse=True)[1], parts[0].widths
 
 
 def _chosen(grid: Sequence[float], found: Sequence[float]) -> str:

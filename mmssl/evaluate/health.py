@@ -18,7 +18,7 @@ class HealthConfig(EvaluationConfig):
 
     name: Literal["health"] = "health"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     samples: PositiveInt = 4096
     """At most so many samples, evenly spaced over the split; uniformity compares all pairs of 2048."""
 

@@ -27,7 +27,7 @@ class KNNConfig(EvaluationConfig):
 
     name: Literal["knn"] = "knn"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     k: tuple[PositiveInt, ...] = (20, 10, 100, 200)
     """Numbers of neighbours; the first is the headline, written as metric ``accuracy``."""
     temperature: PositiveFloat = 0.07
@@ -44,7 +44,7 @@ class KNN(Evaluation):
     def run(self, subject: "Subject") -> list[Score]:
         config = self.config
         scores = []
-        for task in tasks(subject, config.encoder, config.labels):
+        for task in tasks(subject, config.encoder, config.labels, cosine=True):
             ks, temperature = config.k, config.temperature
             answers = weighted_knn(task.x, task.y, task.queries, ks, temperature, task.classes)
             for k in ks:

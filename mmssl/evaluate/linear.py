@@ -44,7 +44,7 @@ class LinearConfig(EvaluationConfig, LinearFit):
 
     name: Literal["linear"] = "linear"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     labels: tuple[str, ...] = ()
     """Label names to classify by; empty = every label that both splits have."""
     pairs: tuple[Pair, ...] = ()

@@ -12,10 +12,12 @@ from mmssl.models.artifact import AnyEncoder
 from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.spread import Spread, SpreadClips
+from mmssl.stream.views.aligned import SightView
 from mmssl.stream.views.base import View
 from mmssl.stream.views.centre import CentreCrop
 from mmssl.stream.views.clip import ClipView
 from mmssl.stream.views.clip_crops import CropsView
+from mmssl.stream.views.shown import Shown
 
 UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Mean and standard deviation that leave pixels in 0..1, for pictures."""
@@ -54,17 +56,43 @@ class Look:
         Raises:
             MmsslError: the samples are images.
         """
-        clips = seen["frames"].to(device).unflatten(1, (-1, self.clip_encoder.frames))
+        frames = seen["frames"] if isinstance(seen, dict) else seen
+        frames = frames.to(device)
+        one = self.clip_encoder.frames
+        clips = frames if frames.ndim == 6 else frames.unflatten(1, (-1, one))  # (B, V, T, C, S, S)
         return read(clips.flatten(0, 1)).float().unflatten(0, clips.shape[:2])
 
 
-def look_at(encoder: AnyEncoder, fields: Set[str], *, clips: int, frames: int, crops: int = 1) -> Look:
+def look_at(
+    encoder: AnyEncoder,
+    fields: Set[str],
+    *,
+    clips: int,
+    frames: int,
+    crops: int = 1,
+    field: str | None = None,
+) -> Look:
     """An image encoder sees images, and the single frames of a video where there are no images.
 
-    ``crops`` are those of ``CropsView``; images are always seen in one crop.
+    What an encoder ``sees`` besides colour images is made of the sample's other modalities.
+
+    Args:
+        fields: that samples have.
+        clips: of a video, for clip encoders.
+        frames: of a video, for image encoders.
+        crops: those of ``CropsView``; images, and sights other than rgb, are always seen in one crop.
+        field: that the encoder looks at, where it is not called like the modality.
+
+    Raises:
+        MmsslError: several crops of a sight other than rgb.
     """
+    sees = sees_of(encoder)
+    if sees != "rgb":
+        if crops != 1:
+            raise MmsslError(f"evaluation: crops: {crops} of an encoder that sees {sees}; expected 1")
+        return _sight(encoder, fields, clips, frames, field)
     if isinstance(encoder, Encoder) and ("image" in fields or "video" not in fields):
-        crop = CentreCrop(encoder.image_size, encoder.mean, encoder.std)
+        crop = CentreCrop(encoder.image_size, encoder.mean, encoder.std, field=field or "image")
         return Look(encoder, crop, f"{crop.size} px centre crop of {crop.resize} px, {crop.kernel}")
     if isinstance(encoder, Encoder):
         encoder = averaging(encoder, frames, stride=1.0).eval()  # the stride plays no part: frames are spread
@@ -78,11 +106,33 @@ def look_at(encoder: AnyEncoder, fields: Set[str], *, clips: int, frames: int, c
         rate = f"every {encoder.stride:.4g} s ({1 / encoder.stride:.4g} frames/s)"
         what = f"{many}, of {encoder.frames} frames {rate}"
     if crops == 1:
-        view = ClipView(sampler, encoder.image_size, encoder.mean, encoder.std)
+        view = ClipView(sampler, encoder.image_size, encoder.mean, encoder.std, field=field or "video")
         return Look(encoder, view, f"{what}; {encoder.image_size} px centre crop", views)
     view = CropsView(sampler, encoder.image_size, encoder.mean, encoder.std, crops=crops)
     where = "along the longer side" if crops == 3 else "(corners and centre, mirrored too)"
     return Look(encoder, view, f"{what} × {crops} crops of {encoder.image_size} px {where}", views * crops)
+
+
+def _sight(encoder: AnyEncoder, fields: Set[str], clips: int, frames: int, field: str | None) -> Look:
+    video = "image" not in fields and "video" in fields
+    shown = Shown.to(encoder, video=video, field=field)
+    what = f"{sees_of(encoder)} of {shown.field}, largest square in the centre, {shown.size} px"
+    if not video:
+        return Look(encoder, SightView(shown), what)
+    from mmssl.stream.views.aligned_clips import SightClips
+
+    if isinstance(encoder, Encoder):
+        fed = averaging(encoder, frames, stride=1.0).eval()  # the stride plays no part: moments are spread
+        words = f"mean over {frames} moments, evenly spread over the video; {what}"
+        return Look(fed, SightClips(shown, frames), words)
+    many = "1 clip in the middle" if clips == 1 else f"mean over {clips} clips, evenly spread"
+    rate = f"{encoder.frames} frames every {encoder.stride:.4g} s"
+    return Look(encoder, SightClips(shown, clips), f"{many}, of {rate}; {what}", clips)
+
+
+def sees_of(encoder: AnyEncoder) -> str:
+    """What an encoder is shown of a sample, a name of ``mmssl.sights``."""
+    return str(getattr(encoder.config, "sees", "rgb"))
 
 
 def pixels(size: int, fields: Set[str], frames: int = 1) -> View:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mmssl.errors import MmsslError
+from mmssl.evaluate.features import Features, described, join_labels, joined, told, words_of
 from mmssl.evaluate.looks import Look, look_at, pixels
 from mmssl.evaluate.parts import Chosen, MetaValue, Part, find_part
 from mmssl.methods.base import Method
@@ -23,29 +24,12 @@ from mmssl.stream import Source, Stream, StreamConfig, scan
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.base import View
 
+QUESTIONS = "questions"
+"""Inside the folder of an evaluate stage: what questions leave that have names of their own.
 
-@dataclass(frozen=True)
-class Features:
-    """Pooled features of one split, in the order of the shards."""
+Each has a folder there as the stage's own, with figures, tables, pictures and a map."""
 
-    x: Tensor
-    """(N, d) float32; (N, V, …) where clips and crops are kept apart."""
-    labels: dict[str, Tensor]
-    """Label name to (N,) int64; -1 = the sample has no such label."""
-    ids: Tensor
-    """(N,) int64 stable sample ids."""
-    keys: list[str]
-    unreadable: int = 0
-    """Samples of the split that could not be read and are in none of the arrays."""
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def labelled(self, name: str) -> tuple[Tensor, Tensor, int]:
-        """Features (M, …) and labels (M,) of the samples that have the label, and how many have none."""
-        labels = self.labels[name]
-        has = labels >= 0
-        return self.x[has], labels[has], int((~has).sum())
+__all__ = ["Features", "Subject", "described", "sprite", "untrained"]
 
 
 class Subject:
@@ -94,35 +78,74 @@ class Subject:
         """Label name to class names."""
         return self.manifest.classes
 
-    def encoder(self, name: str | None = None) -> AnyEncoder:
-        """The encoder of that name; without a name the only one there is.
+    def names(self, encoder: str | None = None) -> tuple[str, ...]:
+        """The encoders that ``A+B`` means; without a name the only one there is.
 
         Raises:
             MmsslError: the trained stage left no encoder of that name, or several and none was named.
         """
-        if name is None and len(self.encoders) == 1:
-            return next(iter(self.encoders.values()))
-        if name not in self.encoders:
+        if encoder is None and len(self.encoders) == 1:
+            return tuple(self.encoders)
+        names = tuple((encoder or "").split("+"))
+        if unknown := [name for name in names if name not in self.encoders]:
+            found = repr(encoder if len(names) == 1 else unknown[0])
+            some = "" if len(self.encoders) == 1 else ", or several of them with + between"
             raise MmsslError(
-                f"evaluation: encoder: expected one of {', '.join(self.encoders)}, found {name!r}"
+                f"evaluation: encoder: expected one of {', '.join(self.encoders)}{some}, found {found}"
             )
-        return self.encoders[name]
+        if len(set(names)) < len(names):
+            raise MmsslError(f"evaluation: encoder: expected each encoder once, found {encoder!r}")
+        return names
+
+    def encoder(self, name: str | None = None) -> AnyEncoder:
+        """The encoder of that name; without a name the only one there is.
+
+        Raises:
+            MmsslError: the trained stage left no encoder of that name, several and none was named, or several
+                were named.
+        """
+        names = self.names(name)
+        if len(names) > 1:
+            raise MmsslError(f"evaluation: encoder: expected a single encoder here, found {name!r}")
+        return self.encoders[names[0]]
 
     def look(self, name: str | None = None, *, clips: int | None = None, crops: int = 1) -> Look:
         """How samples are brought to the encoder of that name; ``clips`` is by default the subject's."""
         fields = {field for field, share in self.manifest.fields.items() if share}
         clips = self.clips if clips is None else clips
-        return look_at(self.encoder(name), fields, clips=clips, frames=self.frames, crops=crops)
+        encoder, (own,) = self.encoder(name), self.names(name)
+        field = view_field(self.method, own)
+        return look_at(encoder, fields, clips=clips, frames=self.frames, crops=crops, field=field)
+
+    def looks(self, encoder: str | None, *, clips: int | None = None, crops: int = 1) -> dict[str, Look]:
+        """The look of every encoder that ``A+B`` means, by its name."""
+        return {name: self.look(name, clips=clips, crops=crops) for name in self.names(encoder)}
 
     def features(self, split: str, encoder: str | None = None, *, clips: int | None = None) -> Features:
-        """Pooled features of every readable sample of ``split``; computed once, then remembered."""
+        """Pooled features of every readable sample of ``split``; computed once, then remembered.
+
+        Those of ``A+B`` stand side by side, of the samples that both encoders could be shown.
+        """
         clips = self.clips if clips is None else clips
-        key = (split, encoder or next(iter(self.encoders)), clips)
-        if key not in self._features:
-            look = self.look(encoder, clips=clips)
-            read = {"pooled": lambda seen: look.features(seen, self.device)}
-            self._features[key] = self.extract(split, look, read)["pooled"]
-        return self._features[key]
+        parts = []
+        for name in self.names(encoder):
+            key = (split, name, clips)
+            if key not in self._features:
+                look = self.look(name, clips=clips)
+                read = {"pooled": lambda seen, look=look: look.features(seen, self.device)}
+                self._features[key] = self.extract(split, look, read)["pooled"]
+            parts.append(self._features[key])
+        return joined(parts)
+
+    @contextmanager
+    def asked_as(self, name: str) -> Iterator[None]:
+        """Figures and pictures of a question that has a name of its own go to ``questions/NAME``."""
+        folder = self.folder
+        self.folder = None if folder is None else folder / QUESTIONS / name
+        try:
+            yield
+        finally:
+            self.folder = folder
 
     def part(self, split: str) -> Part:
         """What to read for a split, or for ``KEY=VALUE``; found once, then remembered."""
@@ -172,7 +195,7 @@ class Subject:
         if not keys:
             raise MmsslError(f"shard set {self.manifest.name!r}: split {split!r} has no readable sample")
         left_out = self.part(split).samples - len(keys)
-        joined, rows = _join(labels, ids), torch.cat(ids)
+        joined, rows = join_labels(labels, ids), torch.cat(ids)
         return {name: Features(torch.cat(x), joined, rows, keys, left_out) for name, x in found.items()}
 
     def groups(self, split: str, name: str) -> dict[int, int]:
@@ -196,7 +219,7 @@ class Subject:
         batches = list(self.scan(split, view, f"labels of {split}", 1024))
         ids = [batch.id for batch in batches]
         keys = [key for batch in batches for key in batch.key]
-        labels = _join([batch.label for batch in batches], ids)
+        labels = join_labels([batch.label for batch in batches], ids)
         return Features(torch.empty(len(keys), 0), labels, torch.cat(ids), keys)
 
     def thumbnails(self, split: str, ids: Sequence[int], size: int) -> list[Image.Image]:
@@ -230,14 +253,13 @@ class Subject:
     def about(self, *splits: str, encoder: str | None = None, clips: int | None = None) -> str:
         """What all protocols share: what the encoder sees, and which samples were left out as unreadable."""
         found = {split: self.features(split, encoder, clips=clips) for split in splits}
-        return described(self.look(encoder, clips=clips), found)
+        return told(words_of(self.looks(encoder, clips=clips)), found)
 
 
-def described(look: Look, found: Mapping[str, Features]) -> str:
-    """What a look shows, and how many samples of each split were left out as unreadable."""
-    left_out = {split: features.unreadable for split, features in found.items()}
-    words = [f"{count} of {split} unreadable and left out" for split, count in left_out.items() if count]
-    return "; ".join([look.words, *words])
+def view_field(method: Method | None, name: str) -> str | None:
+    """The sample's field that a method's view of that name reads, where the method says so."""
+    views = getattr(getattr(method, "config", None), "views", None)
+    return getattr(views.get(name), "field", None) if isinstance(views, Mapping) else None
 
 
 def untrained(configs: Mapping[str, StartConfig], seed: int = 0) -> dict[str, AnyEncoder]:
@@ -256,17 +278,3 @@ def sprite(tiles: Sequence[Image.Image], columns: int) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=78)
     return buffer.getvalue()
-
-
-def _join(labels: Sequence[Mapping[str, Tensor]], ids: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Concatenate the labels of all batches; a batch without a label name counts as having none (-1)."""
-    names = sorted({name for batch in labels for name in batch})
-    return {
-        name: torch.cat(
-            [
-                batch[name] if name in batch else torch.full_like(rows, -1)
-                for batch, rows in zip(labels, ids, strict=True)
-            ]
-        )
-        for name in names
-    }

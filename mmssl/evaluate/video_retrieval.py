@@ -31,7 +31,7 @@ class RetrievalConfig(EvaluationConfig):
 
     name: Literal["retrieval"] = "retrieval"
     encoder: str | None = None
-    """By the name of the view it reads; by default the only one there is."""
+    """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     clips: PositiveInt | None = 10
     """Uniform clips of a video whose features are averaged; null: as many as the stage says."""
     k: tuple[PositiveInt, ...] = (1, 5, 10, 20, 50)
@@ -52,7 +52,8 @@ class Retrieval(Evaluation):
     def run(self, subject: "Subject") -> list[Score]:
         config = self.config
         splits = (subject.gallery, subject.queries)
-        gallery, queries = (subject.features(one, config.encoder, clips=config.clips) for one in splits)
+        found = [subject.features(one, config.encoder, clips=config.clips) for one in splits]
+        gallery, queries = (each.directions for each in found)
         about = subject.about(*splits, encoder=config.encoder, clips=config.clips)
         scores = []
         for task in pose(subject, splits, (gallery, queries), config.labels, about):

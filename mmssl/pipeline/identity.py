@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ HARMLESS = frozenset(
         "train.checkpoint_every",
         "train.keep",
         "train.log_every",
-        "evaluations.tracking.lanes",
+        "evaluations.*.lanes",
         "shard_recipe.max_bad_share",
     }
 )
-"""Keys of a stage's configuration that change how it is done and not what comes out."""
+"""Keys of a stage's configuration that change how it is done and not what comes out; * is any name."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def _without(content: Any, at: str) -> Any:
     if not isinstance(content, dict):
         return content
     keys = {key: f"{at}.{key}" if at else key for key in content}
-    return {key: _without(value, keys[key]) for key, value in content.items() if keys[key] not in HARMLESS}
+    kept = [key for key in content if not any(fnmatchcase(keys[key], harmless) for harmless in HARMLESS)]
+    return {key: _without(content[key], keys[key]) for key in kept}
 
 
 def _of_path(value: str, kind: str, where: str) -> str:

@@ -22,7 +22,8 @@ class Question:
     """What is asked, and on which data."""
 
     shards: str
-    evaluations: tuple[EvaluationConfig, ...]
+    evaluations: Mapping[str, EvaluationConfig]
+    """Name to settings; the name is where scores begin: ``knn``, or another for one kind asked twice."""
     gallery: str = "train"
     queries: str = "val"
     seed: int = 0
@@ -69,7 +70,7 @@ def _untrained_scores(
         },
         "method": None if method is None else method.config.model_dump(mode="json"),
         "shards": load_manifest(question.shards).model_dump(mode="json"),
-        "evaluations": [config.model_dump(mode="json") for config in question.evaluations],
+        "evaluations": {name: asked.model_dump(mode="json") for name, asked in question.evaluations.items()},
         "question": {**asdict(question), "evaluations": None},
     }
     key = fingerprint(depends)

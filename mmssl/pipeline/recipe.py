@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, SerializeAsAny
 from mmssl.config import Config, parse, read_yaml
 from mmssl.engine.config import TrainConfig
 from mmssl.errors import MmsslError
-from mmssl.evaluate import parse_evaluation
+from mmssl.evaluate import EVALUATIONS, parse_evaluation
 from mmssl.evaluate.base import EvaluationConfig
 from mmssl.methods import parse_method
 from mmssl.methods.base import MethodConfig
@@ -59,8 +59,9 @@ class EvaluateStage(Config):
     """The split that evaluations may fit on."""
     queries: str = "val"
     """The split that is scored."""
-    evaluations: dict[str, SerializeAsAny[EvaluationConfig]] = Field(min_length=1)
-    """Evaluation to its settings; ``{}`` takes the defaults."""
+    evaluations: dict[Name, SerializeAsAny[EvaluationConfig]] = Field(min_length=1)
+    """Evaluation to its settings; ``{}`` takes the defaults. One kind may be asked several times under names
+    of one's own: ``knn_both: {name: knn, encoder: L+ab}``, whose scores are then called ``knn_both/…``."""
     seed: int = Field(0, ge=0)
     """Of the untrained networks and of everything an evaluation draws."""
     batch_size: PositiveInt = 128
@@ -220,17 +221,24 @@ def _parse_stage(name: Any, data: Any, others: Mapping[Any, Any], source: Path |
 def parse_evaluations(
     data: Mapping[str, Any], source: Path | str, at: str = ""
 ) -> dict[str, EvaluationConfig]:
-    """Evaluation to settings, both checked; None and ``{}`` are the defaults.
+    """Name to settings, both checked; None and ``{}`` are the defaults.
+
+    What is not the name of an evaluation says in its settings which one it is: ``{name: knn}``.
 
     Raises:
-        MmsslError: an unknown evaluation, or settings that do not fit it.
+        MmsslError: an unknown evaluation, settings that do not fit it, or one evaluation called like another.
     """
     parsed = {}
     for name, settings in data.items():
         where = f"{at}.{name}" if at else str(name)
         if settings is not None and not isinstance(settings, Mapping):
             raise MmsslError(f"{source}: {where}: expected a mapping of settings, found {settings!r}")
-        parsed[str(name)] = parse_evaluation({"name": str(name), **(settings or {})}, source, where)
+        parsed[str(name)] = asked = parse_evaluation({"name": str(name), **(settings or {})}, source, where)
+        if asked.name != name and name in EVALUATIONS:
+            raise MmsslError(
+                f"{source}: {where}: a name for evaluation {asked.name} that is an evaluation itself; "
+                "expected another one"
+            )
     return parsed
 
 

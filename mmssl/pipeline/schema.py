@@ -29,7 +29,9 @@ def pipeline_schema() -> dict[str, Any]:
         "properties": {
             name: {"anyOf": [references[config], {"type": "null"}]} for name, config in evaluations.items()
         },
-        "additionalProperties": False,
+        "additionalProperties": {
+            "oneOf": [_named(references[config], "name", name) for name, config in evaluations.items()]
+        },
         "minProperties": 1,
     }
     return schema

@@ -59,11 +59,7 @@ class Place:
         """Encoder folders by name: those a train stage left, or the one at a path (as ``image``)."""
         if value not in self.pipeline.stages:
             return {"image": Path(value)}
-        folder = self.root / value / "encoders"
-        found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}"))}
-        if not found:
-            raise MmsslError(f"{folder}: no encoder; expected what stage {value!r} leaves when it is done")
-        return found
+        return encoder_folders(self.root / value)
 
     def weights(self, value: str) -> str:
         """``encoder.weights`` as the encoder takes it: a stage becomes its encoder's folder."""
@@ -79,6 +75,19 @@ class Place:
                 f"expected one of {', '.join(f'{stage}:{name}' for name in found)}"
             )
         return str(found[wanted])
+
+
+def encoder_folders(stage: Path) -> dict[str, Path]:
+    """The folders of the encoders that a train stage left in its own, by name.
+
+    Raises:
+        MmsslError: there is none.
+    """
+    folder = stage / "encoders"
+    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}"))}
+    if not found:
+        raise MmsslError(f"{folder}: no encoder; expected what stage {stage.name!r} leaves when it is done")
+    return found
 
 
 def run_build(stage: BuildStage, place: Place) -> None:
@@ -131,7 +140,7 @@ def run_evaluate(stage: EvaluateStage, place: Place) -> None:
     encoders = {name: load_encoder(path) for name, path in place.encoders(stage.encoders).items()}
     question = Question(
         place.shards(stage.shards),
-        tuple(stage.evaluations.values()),
+        stage.evaluations,
         stage.gallery,
         stage.queries,
         stage.seed,

@@ -30,14 +30,14 @@ def test_untrained_scores_are_remembered(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(questions, "evaluate", evaluate)
     config = EncoderConfig(name="resnet18", stem="small", image_size=32)
     knn = parse_evaluation({"name": "knn"}, "test")
-    question = Question(str(tmp_path / "one"), (knn,))
+    question = Question(str(tmp_path / "one"), {"knn": knn})
     assert ask({"image": build_encoder(config)}, question, tmp_path)[0]["untrained"] == 1.0
     assert ask({"image": build_encoder(config)}, question, tmp_path)[0]["untrained"] == 1.0
     assert len(asked) == 3, "the network of the second stage is the same untrained"
     for other in (
         replace(question, seed=1),
         replace(question, shards=str(tmp_path / "two")),
-        replace(question, evaluations=(parse_evaluation({"name": "knn", "k": [5]}, "test"),)),
+        replace(question, evaluations={"knn": parse_evaluation({"name": "knn", "k": [5]}, "test")}),
     ):
         before = len(asked)
         ask({"image": build_encoder(config)}, other, tmp_path)
