@@ -14,6 +14,7 @@ from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
 from mmssl.methods.multiview.cmc import CMC
+from mmssl.methods.multiview.coclr import CoCLR
 from mmssl.methods.multiview.crd import CRD
 from mmssl.methods.multiview.cross_view import CrossView
 from mmssl.methods.temporal.cpc import CPC
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
     "mae": MAE,
     "cmc": CMC,
     "crd": CRD,
+    "coclr": CoCLR,
     "cross_view": CrossView,
     "tcn": TCN,
     "cpc": CPC,

@@ -2,7 +2,7 @@
 MoCo v2: Improved Baselines with Momentum Contrastive Learning (Chen et al., 2020).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -82,17 +82,10 @@ class MoCoV1(Method):
             self._new_keys.append(keys)
         return Loss(contrast.loss, contrast.parts() | {"queue_age": self.queue.age()}, h.detach())
 
-    @torch.no_grad()
     def _keys(self, x: Tensor, ids: Tensor) -> Tensor:
-        """Keys (world·B, d) of all ranks in rank order; ``ids`` (B,) fix the shuffle: a resume repeats it."""
-        if self.config.batch_norm != "shuffle":
-            return gather(self._encode_keys(x), gradient=False)
-        everything = gather(x, gradient=False)
-        order = scramble(gather(ids, gradient=False), self.queue.pushed)
-        mine = order[rank() * len(x) :][: len(x)]
-        groups = everything[mine].tensor_split(min(self.config.key_groups, max(len(x) // 2, 1)))
-        keys = gather(torch.cat([self._encode_keys(group) for group in groups]), gradient=False)
-        return torch.empty_like(keys).index_copy_(0, order, keys)
+        """Keys (world·B, d) of all ranks in rank order."""
+        groups = self.config.key_groups if self.config.batch_norm == "shuffle" else None
+        return keys_of_all(self._encode_keys, x, ids, self.queue.pushed, groups)
 
     def _encode_keys(self, x: Tensor) -> Tensor:
         return normalize(self.projector_k(self.encoder_k(x)).float(), dim=1)
@@ -132,6 +125,29 @@ class MoCoV2(MoCoV1):
         if self.config.head_norm:
             return mlp(widths, last_norm="plain")
         return mlp(widths, hidden_norm=False)
+
+
+@torch.no_grad()
+def keys_of_all(
+    encode: Callable[[Tensor], Tensor], x: Tensor, ids: Tensor, salt: Tensor, groups: int | None
+) -> Tensor:
+    """Keys (world·B, d) of the views of all ranks in rank order, without gradient.
+
+    Args:
+        encode: views (n, ...) to keys (n, d).
+        x: (B, ...) this rank's views of the samples ``ids`` (B,).
+        salt: with the ids of all ranks, it fixes the shuffle: a resume repeats it.
+        groups: permute the views over all ranks, and encode each rank's share of them in so many parts
+            (shuffling BN, section 3.3); None encodes each rank's own together.
+    """
+    if groups is None:
+        return gather(encode(x), gradient=False)
+    everything = gather(x, gradient=False)
+    order = scramble(gather(ids, gradient=False), salt)
+    mine = order[rank() * len(x) :][: len(x)]
+    parts = everything[mine].tensor_split(min(groups, max(len(x) // 2, 1)))
+    keys = gather(torch.cat([encode(part) for part in parts]), gradient=False)
+    return torch.empty_like(keys).index_copy_(0, order, keys)
 
 
 def scramble(ids: Tensor, salt: Tensor) -> Tensor:
