@@ -57,5 +57,5 @@ LINEAR_TO_XYZ = tuple(
     tuple(share / sum(row) for share in row)
     for row in ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 )
-"""Linear red, green, blue of sRGB to CIE X, Y, Z under D65 (IEC 61966-2-1), as shares of those of white, so that
-greys have no colour."""
+"""Linear red, green, blue of sRGB to CIE X, Y, Z (IEC 61966-2-1), as shares of those of D65 white: greys
+then have no colour."""
