@@ -11,6 +11,9 @@ from torch.nn.functional import normalize
 from mmssl import distributed
 from mmssl.errors import MmsslError
 
+_BLOCK = 1 << 16
+"""Rows that are summed at once."""
+
 
 class MemoryBank(nn.Module):
     """Rows (N, d) float32, random unit vectors until their sample has been seen.
@@ -101,9 +104,12 @@ class MemoryBank(nn.Module):
         """() int64 that depends on every bit of the whole bank and its place, not on who holds it."""
         world = distributed.world_size() if self._scattered else 1
         first = distributed.rank() if self._scattered else 0
-        bits = self.rows.view(torch.int32).sum(dim=1, dtype=torch.int64)
-        place = torch.arange(len(bits), device=bits.device) * world + first
-        total = (bits * (2 * place + 1)).sum()  # wraps around, the same way in any order
+        total = torch.zeros((), dtype=torch.int64, device=self.rows.device)
+        column = _mixed(torch.arange(self.dim, device=self.rows.device))
+        for start in range(0, len(self.rows), _BLOCK):
+            bits = self.rows[start : start + _BLOCK].view(torch.int32) * column
+            place = (torch.arange(len(bits), device=bits.device) + start) * world + first
+            total += (bits.sum(dim=1) * _mixed(place)).sum()  # wraps around, the same way in any order
         if self._scattered:
             dist.all_reduce(total)
         return total
@@ -151,6 +157,13 @@ class MemoryBank(nn.Module):
         mine[: len(self.rows)] = self.rows.cpu()
         parts = distributed.gather(mine, gradient=False).view(world, most, self.dim)
         return parts.transpose(0, 1).reshape(-1, self.dim)[: self.samples].contiguous()
+
+
+def _mixed(n: Tensor) -> Tensor:
+    """Odd 64-bit multipliers that are strangers to each other: under small ones sign bits could cancel."""
+    x = (n + 1) * 0x1E3779B97F4A7C15
+    x = (x ^ (x >> 31)) * 0x3F58476D1CE4E5B9
+    return (x ^ (x >> 29)) | 1
 
 
 def last_of_each(ids: Tensor) -> tuple[Tensor, Tensor]:
