@@ -19,6 +19,7 @@ from mmssl.evaluate.base import EvaluationConfig
 from mmssl.methods import parse_method
 from mmssl.methods.base import MethodConfig
 from mmssl.models.encoder import encoder_configs
+from mmssl.pipeline.figures import StagesFigure, check_figures
 from mmssl.stream.config import StreamConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -85,6 +86,8 @@ class ReportStage(Config):
     """One HTML page about all the other stages. It is refreshed after every run anyway."""
 
     kind: Literal["report"]
+    figures: tuple[StagesFigure, ...] = ()
+    """Scores of several stages against a number in which they differ."""
 
 
 Stage = BuildStage | TrainStage | EvaluateStage | ExportStage | ReportStage
@@ -244,6 +247,8 @@ def parse_evaluations(
 
 def _check_references(pipeline: Pipeline, source: Path | str) -> None:
     for name, stage in pipeline.stages.items():
+        if isinstance(stage, ReportStage):
+            check_figures(stage.figures, pipeline.stages, f"{source}: stages.{name}.figures")
         for key, value, kind in references(stage):
             where = f"{source}: stages.{name}.{key}"
             if "/" in value:

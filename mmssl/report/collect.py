@@ -1,6 +1,7 @@
 """What a run folder holds, as plain data. Anything absent is empty: a report can be made at any time."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ class Stage:
     log: list[dict[str, Any]] = field(default_factory=list)
     """Lines of ``log.jsonl``, by step."""
     scores: list[dict[str, Any]] = field(default_factory=list)
-    map: EmbeddingMap | None = None
+    maps: dict[str, EmbeddingMap] = field(default_factory=dict)
+    """By the name of the question, ``""`` for that which bears the evaluation's own."""
     pictures: dict[str, bytes] = field(default_factory=dict)
-    """Name to PNG."""
+    """Name to PNG; like figures and tables, what a named question left begins with ``QUESTION: ``."""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name to lines: title, x_label, y_label, x, series, chance, untrained, protocol."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -87,6 +89,7 @@ def _stage(folder: Path) -> Stage:
     about = read_json(folder / "stage.json", "a stage's description")
     if not isinstance(about, dict):
         raise MmsslError(f"{folder / 'stage.json'}: expected a mapping that describes a stage")
+    asked = {"": folder} | {path.name: path for path in sorted(folder.glob("questions/*")) if path.is_dir()}
     scores = folder / "scores.json"
     content = read_json(scores, "the scores of an evaluation") if scores.is_file() else {"scores": []}
     if not isinstance(content, dict) or not isinstance(content.get("scores"), list):
@@ -104,15 +107,24 @@ def _stage(folder: Path) -> Stage:
         provenance=about.get("provenance") or {},
         log=_lines(folder / "log.jsonl"),
         scores=content["scores"],
-        map=_map(folder),
-        pictures={path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.png"))},
+        maps={name: map_ for name, place in asked.items() if (map_ := _map(place)) is not None},
+        pictures={name: path.read_bytes() for name, path in _named(asked, "pictures/*.png")},
         figures={
-            path.stem: _figure(path, content["scores"]) for path in sorted(folder.glob("figures/*.json"))
+            name: _figure(path, content["scores"], question)
+            for question, place in asked.items()
+            for name, path in _named({question: place}, "figures/*.json")
         },
-        tables={path.stem: _table(path) for path in sorted(folder.glob("tables/*.json"))},
+        tables={name: _table(path) for name, path in _named(asked, "tables/*.json")},
         quarantined=_lines(folder / "quarantine.jsonl"),
         manifest=load_manifest(folder) if (folder / FILE_NAME).is_file() else None,
     )
+
+
+def _named(asked: Mapping[str, Path], pattern: str) -> Iterator[tuple[str, Path]]:
+    """Every file of the pattern, with the name it is shown under."""
+    for question, place in asked.items():
+        for path in sorted(place.glob(pattern)):
+            yield f"{question}: {path.stem}" if question else path.stem, path
 
 
 def _map(folder: Path) -> EmbeddingMap | None:
@@ -126,16 +138,26 @@ def _map(folder: Path) -> EmbeddingMap | None:
     return EmbeddingMap(points, sheet.read_bytes())
 
 
-def _figure(path: Path, scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """``untrained`` names scores in the file; here it becomes the values that stand beside them."""
+def _figure(path: Path, scores: list[dict[str, Any]], question: str) -> dict[str, Any]:
+    """``untrained`` names scores in the file; here it becomes the values that stand beside them.
+
+    A figure of a named question knows its evaluation only, whose scores bear the question's name.
+    """
     figure = read_json(path, "a figure that an evaluation left")
     wanted = {"title", "x_label", "y_label", "x", "series", "chance", "untrained", "protocol"}
     if not isinstance(figure, dict) or not wanted <= figure.keys() or not isinstance(figure["series"], dict):
         raise MmsslError(f"{path}: expected a figure with {', '.join(sorted(wanted))}")
     values = {(score["evaluation"], score["metric"]): score.get("untrained") for score in scores}
-    untrained = [values.get((evaluation, metric)) for evaluation, metric in figure["untrained"]]
+    untrained = [
+        values.get((_called(evaluation, question), metric)) for evaluation, metric in figure["untrained"]
+    ]
     known = any(value is not None for value in untrained)
-    return figure | {"untrained": untrained if known else None}
+    title = f"{figure['title']} ({question.replace('_', ' ')})" if question else figure["title"]
+    return figure | {"title": title, "untrained": untrained if known else None}
+
+
+def _called(evaluation: str, question: str) -> str:
+    return "/".join([question, *evaluation.split("/")[1:]]) if question else evaluation
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -13,26 +13,40 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from mmssl.files import write_bytes
+from mmssl.files import write_bytes, write_json
+from mmssl.report.across import across
 from mmssl.report.collect import Run, Stage, collect
 from mmssl.report.plots import curves, lines, scatter
 
 FILE_NAME = "report.html"
+FIGURES = "figures.json"
+"""Beside it: what the figures over several stages show, as plain data."""
+
+COLUMN = 640
+"""Pixels beyond which a picture beside others would lose every other one."""
 
 
 def write_report(run_folder: Path | str) -> Path:
     """Write ``report.html`` into the folder of a pipeline's run, atomically; return its path.
 
+    The data of figures over several stages go to ``figures.json`` beside it.
+
     Raises:
         MmsslError: no such folder, or a file in it that is not what its name says.
     """
     path = Path(run_folder) / FILE_NAME
-    write_bytes(path, render(collect(run_folder)).encode())
+    run = collect(run_folder)
+    figures = across(run)
+    if figures:
+        write_json(path.with_name(FIGURES), {"figures": figures})
+    else:
+        path.with_name(FIGURES).unlink(missing_ok=True)
+    write_bytes(path, render(run, figures).encode())
     return path
 
 
-def render(run: Run) -> str:
-    """The whole page."""
+def render(run: Run, figures: list[dict[str, Any]]) -> str:
+    """The whole page; ``figures`` are those over several stages."""
     pages = Environment(
         loader=PackageLoader("mmssl.report", "."),
         autoescape=True,
@@ -44,7 +58,11 @@ def render(run: Run) -> str:
         duration=duration, value=value, pretty=pretty, image=image, beside=beside, cell=cell, wide=wide
     )
     trained = [stage for stage in run.stages if stage.log]
-    maps = [(stage, stage.map) for stage in run.stages if stage.map is not None]
+    maps = [
+        (f"{stage.name}: {question}" if question else stage.name, map_)
+        for stage in run.stages
+        for question, map_ in stage.maps.items()
+    ]
     sheets = {_name_of(map_.sheet): image(map_.sheet, "jpeg") for _, map_ in maps}
     data = {
         "curves": {stage.name: curves(stage) for stage in trained},
@@ -52,10 +70,11 @@ def render(run: Run) -> str:
             f"{stage.name}/{name}": lines(figure)
             for stage in run.stages
             for name, figure in stage.figures.items()
-        },
+        }
+        | {f"/{number}": lines(figure) for number, figure in enumerate(figures)},
         "maps": [
             {
-                "stage": stage.name,
+                "stage": name,
                 "keys": map_.points["keys"],
                 "labels": map_.points["labels"],
                 "classes": map_.points.get("classes", {}),
@@ -64,7 +83,7 @@ def render(run: Run) -> str:
                 "protocol": map_.points["protocol"],
                 "figures": {label: scatter(map_, label) for label in map_.points["labels"] or {"": []}},
             }
-            for stage, map_ in maps
+            for name, map_ in maps
         ],
         "sheets": sheets,
     }
@@ -72,6 +91,7 @@ def render(run: Run) -> str:
         run=run,
         table=results(run.scores),
         trained=[(stage, throughput(stage)) for stage in trained],
+        figures=figures,
         plotted=[stage for stage in run.stages if stage.figures],
         tabled=[stage for stage in run.stages if stage.tables],
         pictured=[stage for stage in run.stages if stage.pictures],
@@ -200,9 +220,9 @@ def image(content: bytes, kind: str = "png") -> str:
 
 
 def wide(content: bytes) -> bool:
-    """Whether a PNG is a strip, more than four times as wide as high, which needs the page's whole width."""
+    """Whether a PNG needs the page's whole width: a strip, or more pixels than a column of the page has."""
     width, height = struct.unpack(">II", content[16:24])
-    return bool(width > 4 * height)
+    return bool(width > 4 * height or width > COLUMN)
 
 
 def inline_json(content: Any) -> str:

@@ -67,7 +67,7 @@ def _curve(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def lines(figure: dict[str, Any]) -> dict[str, Any]:
-    """Quantities that an evaluation measured along one axis, dotted the untrained network, dashed chance."""
+    """Quantities along one axis, dotted the untrained network, dashed chance; bars where there is a range."""
     x, series = figure["x"], figure["series"]
     drawn = go.Figure(
         layout=go.Layout(
@@ -92,6 +92,7 @@ def lines(figure: dict[str, Any]) -> dict[str, Any]:
             line={"width": 1.8, "color": colour},
             marker={"size": 6, "color": colour},
             hovertemplate="%{y:.4~g}",
+            error_y=_bars(values, figure.get("range", {}).get(name)),
         )
     for name, dash in (("untrained", "dot"), ("chance", "dash")):
         if figure[name] is not None:
@@ -106,6 +107,20 @@ def lines(figure: dict[str, Any]) -> dict[str, Any]:
     if len(x) <= 12 and all(float(at).is_integer() for at in x):
         drawn.update_xaxes(tickvals=x)
     return as_json(drawn)
+
+
+def _bars(
+    values: Sequence[float | None], ranges: Sequence[Sequence[float] | None] | None
+) -> dict[str, Any] | None:
+    """From the least to the greatest of what each value is the mean of; None where there is no range."""
+    if ranges is None or not any(ranges):
+        return None
+    pairs = [
+        (one[1] - value, value - one[0]) if one else (0.0, 0.0)
+        for one, value in zip(ranges, (value or 0.0 for value in values), strict=True)
+    ]
+    up, down = zip(*pairs, strict=True)
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
 
 
 def scatter(map_: EmbeddingMap, label: str) -> dict[str, Any]:
