@@ -107,12 +107,23 @@ def _image(data: Bytes, extension: str) -> Tensor:
     return decode_image(data)
 
 
-def _png16(data: Bytes, channels: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint16 RGB. Pillow would cut 16-bit colour to 8 bits, so OpenCV reads it."""
+def png_size(data: Bytes) -> tuple[int, int]:
+    """(H, W) of a PNG by its header.
+
+    Raises:
+        ValueError: not a PNG, or too large.
+    """
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
         raise ValueError("not a PNG")
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    width, height = struct.unpack(">II", data[16:24])
     _check_size(width, height)
+    return height, width
+
+
+def _png16(data: Bytes, channels: int) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint16 RGB. Pillow would cut 16-bit colour to 8 bits, so OpenCV reads it."""
+    png_size(data)
+    depth, colour = data[24], data[25]
     if (depth, colour) != (16, 0 if channels == 1 else 2):
         raise ValueError(
             f"PNG of bit depth {depth}, colour type {colour}; expected 16 bits, {channels} channels"

@@ -5,8 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmssl.shards.flow.jpeg import flow_jpeg_size
 from mmssl.shards.flow.matroska import read_packets
-from mmssl.stream.decode import EncodedFlow, decode_flow
+from mmssl.stream.decode import EncodedFlow, decode_flow, png_size
 
 
 def open_flow(flow: EncodedFlow) -> "FlowReader":
@@ -28,12 +29,20 @@ class FlowReader:
     times: NDArray[np.float64]
     """(n,) seconds at which the frames are shown that the fields start from, ascending."""
 
+    packets: list[memoryview]
+    """The encoded fields."""
+    height: int
+    """Of the first field, and so of all."""
+    width: int
+
     def __init__(self, flow: EncodedFlow) -> None:
-        self.times, self._packets = read_packets(flow.data)
+        self.times, self.packets = read_packets(flow.data)
+        first = self.packets[0]
+        self.height, self.width = flow_jpeg_size(first) if is_jpeg(first) else png_size(first)
 
     def __len__(self) -> int:
         """n, the number of fields."""
-        return len(self._packets)
+        return len(self.packets)
 
     def read(self, numbers: NDArray[np.int64]) -> Tensor:
         """(k, 2, H, W) float32 pixels a gap, NaN where unknown: the fields with these numbers.
@@ -48,24 +57,23 @@ class FlowReader:
             raise ValueError("no numbers of fields; expected at least one")
         if numbers.min() < 0 or numbers.max() >= len(self):
             raise ValueError(f"fields {numbers.min()} to {numbers.max()}; the flow has {len(self)}")
-        out: NDArray[np.float32] | None = None
-        for row, number in enumerate(numbers.tolist()):
-            packet = self._packets[number]
-            kind = "jpg" if bytes(packet[:2]) == b"\xff\xd8" else "png"
-            if out is None:
-                first = decode_flow(packet, kind)
-                out = np.empty((len(numbers), *first.shape), np.float32)
-                out[0] = first
-            else:
-                decode_flow(packet, kind, out[row])
+        out = np.empty((len(numbers), 2, self.height, self.width), np.float32)
+        for number, field in zip(numbers.tolist(), out, strict=True):
+            packet = self.packets[number]
+            decode_flow(packet, "jpg" if is_jpeg(packet) else "png", field)
         return torch.from_numpy(out)
 
     def close(self) -> None:
         """Let go of the packets."""
-        self._packets = []
+        self.packets = []
 
     def __enter__(self) -> "FlowReader":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_jpeg(field: memoryview) -> bool:
+    """Whether an encoded field is a JPEG; otherwise it is a PNG."""
+    return bytes(field[:2]) == b"\xff\xd8"

@@ -47,13 +47,12 @@ def flow_jpeg(flow: Flow, quality: int = 95) -> bytes:
         low, high = _range(planes)
     if max(-min(low), max(high)) > _LARGEST:
         raise ValueError(f"flow of {max(-min(low), max(high)):g} pixels; expected NaN where it is unknown")
-    step = [(most - least) / 255 for least, most in zip(low, high, strict=True)]
-    rows = len(flow) + -len(flow) % _BLOCK
-    grey = np.empty((3 if known is not None else 2, rows, flow.shape[1]), np.uint8)
+    # A plane of one value has one level, whatever the step.
+    step = [(most - least) / 255 or 1.0 for least, most in zip(low, high, strict=True)]
+    grey = np.empty((3 if known is not None else 2, _rows(len(flow)), flow.shape[1]), np.uint8)
     for levels, plane, least, one in zip(grey, planes, low, step, strict=False):
-        # Rounds |x · alpha + beta| in one pass; a plane of one value has no steps.
-        scale = 1 / one if one > 0 else 0.0
-        levels[: len(flow)] = cv2.convertScaleAbs(plane, alpha=scale, beta=-least * scale)
+        # Rounds |x · alpha + beta| in one pass.
+        levels[: len(flow)] = cv2.convertScaleAbs(plane, alpha=1 / one, beta=-least / one)
     if known is not None:
         grey[2, : len(flow)] = known * np.uint8(255)
     grey[:, len(flow) :] = grey[:, len(flow) - 1 : len(flow)]
@@ -87,42 +86,55 @@ def flow_from_jpeg(data: bytes | memoryview, out: NDArray[np.float32] | None = N
         ValueError: no JPEG, cut short, without its comment, a scale that is no number, or of another height
             than the comment says.
     """
-    comment, (tall, wide) = _header(data)
-    height, low, step = _scale(comment)
-    rows = height + -height % _BLOCK
-    if tall not in (2 * rows, 3 * rows):
-        raise ValueError(f"a JPEG of {tall} rows; expected 2 or 3 planes of {rows} for flow {height} high")
-    if tall * wide > _MOST_PIXELS:
-        raise ValueError(f"flow of {wide}x{height} pixels; expected a JPEG of at most {_MOST_PIXELS}")
+    height, wide, low, step = _scale(data)
     grey = simplejpeg.decode_jpeg(data, colorspace="GRAY")
-    planes = grey.reshape(-1, rows, wide)[:, :height]
+    planes = grey.reshape(-1, _rows(height), wide)[:, :height]
     if out is None:
         out = np.empty((2, height, wide), np.float32)
-    elif out.shape != (2, *planes.shape[1:]):
-        raise ValueError(f"fields of different sizes: {planes.shape[1:]} and {out.shape[1:]}")
-    out[...] = planes[:2]
-    out *= step[:, None, None]
-    out += low[:, None, None]
+    elif out.shape != (2, height, wide):
+        raise ValueError(f"fields of different sizes: {(height, wide)} and {out.shape[1:]}")
+    for plane, levels, least, one in zip(out, planes, low, step, strict=False):
+        # (low / step + level) · step: in this order bytes are added to floats in one pass.
+        plane.fill(least / one)
+        cv2.accumulate(levels, plane)
+        plane *= np.float32(one)
     if len(planes) == 3:
         out[:, planes[2] < 128] = math.nan
     return out
 
 
-def _scale(comment: bytes | None) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
-    """H, low and step of u and v."""
+def flow_jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
+    """(H, W) of the flow, without decoding it. Raises as ``flow_from_jpeg``."""
+    return _scale(data)[:2]
+
+
+def _scale(data: bytes | memoryview) -> tuple[int, int, list[float], list[float]]:
+    """H, W, low and step of u and v: the comment, checked against the frame header."""
+    comment, tall, wide = _header(data)
     if comment is None:
         raise ValueError("a JPEG without the scale of its flow; expected a comment with it (segment COM)")
     try:
         about = json.loads(comment)["flow"]
-        height = about["height"]
-        low, step = np.array(about["low"], np.float32), np.array(about["step"], np.float32)
+        height, low, step = about["height"], [*map(float, about["low"])], [*map(float, about["step"])]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"a JPEG whose comment is no scale of flow: {comment[:80]!r}") from error
-    if type(height) is not int or height < 1 or low.shape != (2,) or step.shape != (2,):
+    if type(height) is not int or height < 1 or len(low) != 2 or len(step) != 2:
         raise ValueError(f"a JPEG whose comment is no scale of flow: {comment[:80]!r}")
-    if not (np.isfinite(low).all() and np.isfinite(step).all()):
-        raise ValueError(f"a scale of flow that is no number: low {low.tolist()}, step {step.tolist()}")
-    return height, low, step
+    if not (math.isfinite(sum(low)) and 0 < min(step) <= max(step) < math.inf):
+        raise ValueError(
+            f"a scale of flow with low {low} and step {step}; expected numbers, and steps above 0"
+        )
+    rows = _rows(height)
+    if tall not in (2 * rows, 3 * rows):
+        raise ValueError(f"a JPEG of {tall} rows; expected 2 or 3 planes of {rows} for flow {height} high")
+    if tall * wide > _MOST_PIXELS:
+        raise ValueError(f"flow of {wide}x{height} pixels; expected a JPEG of at most {_MOST_PIXELS}")
+    return height, wide, low, step
+
+
+def _rows(height: int) -> int:
+    """Of a plane: whole blocks."""
+    return height + -height % _BLOCK
 
 
 def _with_comment(data: bytes, comment: bytes) -> bytes:
@@ -131,7 +143,7 @@ def _with_comment(data: bytes, comment: bytes) -> bytes:
     return data[:place] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[place:]
 
 
-def _header(data: bytes | memoryview) -> tuple[bytes | None, tuple[int, int]]:
+def _header(data: bytes | memoryview) -> tuple[bytes | None, int, int]:
     """The first comment, and the height and width that the frame header states.
 
     ISO/IEC 10918-1, annex B: segments are a marker, a length, and their content; those of frame headers, SOF0
@@ -147,6 +159,6 @@ def _header(data: bytes | memoryview) -> tuple[bytes | None, tuple[int, int]]:
             comment = bytes(data[at + 4 : at + 2 + length])
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             tall, wide = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            return comment, (int.from_bytes(tall, "big"), int.from_bytes(wide, "big"))
+            return comment, int.from_bytes(tall, "big"), int.from_bytes(wide, "big")
         at += 2 + length
     raise ValueError("a JPEG without a frame header: damaged or cut short")
