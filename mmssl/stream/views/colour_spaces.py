@@ -28,7 +28,7 @@ def ab(x: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB → (N, 2, H, W) float32: CIE a* and b* under D65, about -110..110."""
     f = _f(mixed(_levels(x), _SHARES))
     scale = torch.tensor([500.0, 200.0], device=x.device).view(2, 1, 1)
-    return f[:, :2].sub_(f[:, 1:].clone()).mul_(scale)
+    return (f[:, :2] - f[:, 1:]).mul_(scale)
 
 
 def _levels(x: Tensor) -> Tensor:
