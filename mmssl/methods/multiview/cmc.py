@@ -90,7 +90,8 @@ class CMC(Embedding):
         self.pairs = [pair for pair in chosen if config.core is None or config.core in pair]
         self.ordered = [(i, j) for pair in self.pairs for i, j in (pair, pair[::-1])]
         self.negatives = self._negatives()
-        self.register_buffer("log_z", torch.full((len(self.ordered),), torch.nan))
+        if config.loss == "nce":
+            self.register_buffer("log_z", torch.full((len(self.ordered),), torch.nan))
         self._seen: list[tuple[dict[str, Tensor], Tensor, Tensor]] = []
         self._steps = 0
 

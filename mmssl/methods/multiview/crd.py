@@ -14,9 +14,6 @@ from mmssl.methods.multiview.cmc import CMC, CMCConfig
 from mmssl.methods.multiview.views import ViewConfig
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.stream.batch import Batch
-from mmssl.stream.views.aligned import AlignedViews
-from mmssl.stream.views.aligned_clips import AlignedClips
-from mmssl.stream.views.base import View
 from mmssl.stream.views.shown import Shown
 
 ViewName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -111,7 +108,7 @@ class CRD(CMC):
         return Teacher(views)
 
     @property
-    def views(self) -> Mapping[str, View]:
+    def sights(self) -> Mapping[str, Shown]:
         video, shown = self.data.video, {self.student: self.shown(self.student)}
         for name, view in self.config.teacher.views.items():
             shown[f"teacher.{name}"] = Shown.to(
@@ -121,8 +118,7 @@ class CRD(CMC):
                 after=view.after,
                 optional=view.optional,
             )
-        kind = AlignedClips if video else AlignedViews
-        return {"views": kind(shown, self.config.augmentation)}
+        return shown
 
     def taught(self, batch: Batch) -> Batch:
         """The batch as CMC takes it: two views, of which the second is all that the teacher sees."""

@@ -16,6 +16,7 @@ from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.clip import ClipConfig
 from mmssl.models.encoder import EncoderConfig
 from mmssl.models.heads import mlp
+from mmssl.pictures import side_by_side
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.aligned import AlignedViews, CropFlip
 from mmssl.stream.views.aligned_clips import AlignedClips
@@ -100,10 +101,14 @@ class MultiView(Method):
         return Shown.to(tower, video=video, field=view.field, after=view.after, optional=view.optional)
 
     @property
+    def sights(self) -> Mapping[str, Shown]:
+        """What is shown of a sample, in the order of ``present``."""
+        return {name: self.shown(name) for name in self.names}
+
+    @property
     def views(self) -> Mapping[str, View]:
-        shown = {name: self.shown(name) for name in self.names}
         kind = AlignedClips if self.data.video else AlignedViews
-        return {"views": kind(shown, self.config.augmentation)}
+        return {"views": kind(self.sights, self.config.augmentation)}
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """(B, dim) of every view, before the heads."""
@@ -115,6 +120,11 @@ class MultiView(Method):
 
     def encoders(self) -> Mapping[str, AnyEncoder]:
         return dict(self.towers.items())  # type: ignore[arg-type]
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """The first samples of the batch, what is shown of each side by side."""
+        first = {name: x[:16] for name, x in batch.views.items()}
+        return {"views": side_by_side(self.sights, first)}
 
 
 class EmbeddingConfig(MultiViewConfig):
@@ -142,15 +152,20 @@ class Embedding(MultiView):
         return {name: normalize(self.heads[name](h[name]).float(), dim=1) for name in self.names}
 
     def pretext(self, batch: Batch) -> dict[str, Answers]:
-        """For every pair of views: is a sample's own second view the most similar one of the batch?"""
+        """For every pair of views: is a sample's own second view the most similar one of the batch?
+
+        Nothing is asked of views that fewer than two samples of the batch have both of.
+        """
         z = self.embed(batch)
         answers = {}
         for a, b in combinations(self.names, 2):
             both = self.present(batch, a) & self.present(batch, b)
+            if both.sum() < 2:
+                continue
             similarity = z[a][both] @ z[b][both].T
             own = torch.arange(len(similarity), device=similarity.device)
             right = torch.cat([similarity.argmax(1) == own, similarity.argmax(0) == own]).float()
-            chance = 1 / max(len(similarity), 1)
+            chance = 1 / len(similarity)
             answers[f"{a}_{b}"] = Answers(
                 right, "own view nearest by cosine among the batch's, both ways", chance=chance
             )
