@@ -9,8 +9,12 @@ from mmssl.shards.sources.kinetics import Kinetics
 from mmssl.shards.sources.miniworld import Miniworld
 from mmssl.shards.sources.miniworld_clips import MiniworldClips
 from mmssl.shards.sources.multi_camera import MultiCamera
+from mmssl.shards.sources.nyu_labelled import NYULabelled
+from mmssl.shards.sources.nyu_raw import NYURaw
 from mmssl.shards.sources.rgbd import RGBD
+from mmssl.shards.sources.scannet import ScanNet
 from mmssl.shards.sources.something import Something
+from mmssl.shards.sources.sun_rgbd import SunRGBD
 from mmssl.shards.sources.table import Table
 from mmssl.shards.sources.video_folder import VideoFolder
 
@@ -28,6 +32,10 @@ SOURCES: dict[str, type[Source]] = {
     "multi_camera": MultiCamera,
     "frame_folders": FrameFolders,
     "rgbd": RGBD,
+    "nyu_labelled": NYULabelled,
+    "nyu_raw": NYURaw,
+    "sun_rgbd": SunRGBD,
+    "scannet": ScanNet,
 }
 """``kind`` in a recipe to the layout it names."""
 

@@ -4,9 +4,12 @@ import io
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
+from mmssl.config import Config
 from mmssl.shards import encode
 from mmssl.shards.normals import normals_from_depth
 from mmssl.shards.sources.base import BadInput
@@ -29,9 +32,6 @@ _SCALES = {
     1e6: "micrometres",
 }
 _TYPICAL = 2.0
-
-NORMALS_COST = 8
-"""What normals take in a shard, in sizes of the raw depth map; decides where shards are cut, nothing else."""
 
 Matrix = list[list[float]]
 
@@ -83,7 +83,7 @@ def check_range(metres: np.ndarray, scale: float | None = None) -> None:
 
     Args:
         metres: (H, W), 0 = missing.
-        scale: the configured ``depth_scale``; None where the layout itself says that the unit is metres.
+        scale: the configured ``depth_scale``; None where the layout itself fixes the unit.
 
     Raises:
         BadInput: nothing is known, or the median of what is known is outside 0.05..50 m. The message names
@@ -98,7 +98,7 @@ def check_range(metres: np.ndarray, scale: float | None = None) -> None:
         return
     problem = f"depth of {median:.3g} m (median of the known pixels); expected {low:g}..{high:g} m"
     if scale is None:
-        raise BadInput(f"{problem}: the file's unit is not metres")
+        raise BadInput(f"{problem}: not the unit of this layout")
     fitting, unit = min(
         _SCALES.items(), key=lambda entry: abs(math.log(median * scale / entry[0] / _TYPICAL))
     )
@@ -108,20 +108,106 @@ def check_range(metres: np.ndarray, scale: float | None = None) -> None:
     )
 
 
-def depth_members(depth: Depth, intrinsics: Matrix | None, normals: bool) -> dict[str, bytes]:
-    """``depth.png``, and ``normals.png`` if asked for.
+class DepthOptions(Config):
+    """What is stored of an image with depth, besides the two."""
+
+    normals: bool = False
+    """Store surface normals, computed from depth and intrinsics at full size."""
+    short_side: int | None = Field(default=None, ge=16)
+    """Reduce everything to this many pixels of the shorter side: images by their mean over areas, the maps to
+    the nearest pixel, intrinsics with them. Normals of 640×480 take a megabyte, and are slow to read."""
+
+    def image(self, column: str, data: bytes) -> tuple[str, bytes]:
+        """Column and bytes of the image as it is stored; re-encoded only if it is reduced."""
+        height, width = image_size(data)
+        size = self.size(height, width)
+        if size == (height, width):
+            return column, data
+        return "image.jpg", encode.jpeg(resize_image(data, size))
+
+    def members(
+        self,
+        column: str,
+        image: bytes,
+        depth: Depth,
+        intrinsics: Matrix | None,
+        ids: np.ndarray | None = None,
+    ) -> tuple[dict[str, bytes], Matrix | None]:
+        """All fields of an image and its maps, which have one size, and the intrinsics of what is stored.
+
+        Args:
+            ids: (H, W) uint8 class ids, 255 = ignored; stored as ``segmentation``.
+
+        Raises:
+            BadInput: maps of another size than the image, or normals without intrinsics.
+        """
+        height, width = image_size(image)
+        refuse_unequal((height, width), depth.metres.shape, "depth")
+        size = self.size(height, width)
+        stored_column, stored = self.image(column, image)
+        whole = size == (height, width)
+        png = depth.png if whole else None
+        members = {
+            stored_column: stored,
+            "depth.png": png or encode.depth_png(nearest(depth.metres, size)),
+        }
+        if self.normals:
+            if intrinsics is None:
+                raise BadInput(
+                    "normals need the camera; expected its file, or source.intrinsics: [fx, fy, cx, cy]"
+                )
+            normals = normals_from_depth(depth.metres, np.array(intrinsics))
+            members["normals.png"] = encode.normals_png(nearest(normals, size))
+        if ids is not None:
+            refuse_unequal((height, width), ids.shape, "labels")
+            members["segmentation.png"] = encode.segmentation_png(nearest(ids, size))
+        return members, scaled(intrinsics, (height, width), size)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what is stored."""
+        scale = min(1.0, (self.short_side or min(height, width)) / min(height, width))
+        return round(height * scale), round(width * scale)
+
+    def cost(self, image: int, depth: int) -> int:
+        """Bytes in a shard, roughly, from those of the raw files; decides where shards are cut."""
+        # Three components of 16 bits, of which only the highest compress.
+        return image + depth * (10 if self.normals else 1)
+
+
+def nearest(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, …) to (h, w, …): the pixel that holds each new centre; nothing is mixed across edges."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, pixels.shape[:2], strict=True)
+    )
+    return pixels[rows[:, None], columns] if pixels.shape[:2] != size else pixels
+
+
+def scaled(intrinsics: Matrix | None, old: tuple[int, int], new: tuple[int, int]) -> Matrix | None:
+    """Intrinsics after resizing from (height, width) ``old``; centres of pixels have integer coordinates."""
+    if intrinsics is None or old == new:
+        return intrinsics
+    y, x = new[0] / old[0], new[1] / old[1]
+    (fx, skew, cx), (_, fy, cy), _ = intrinsics
+    return [[fx * x, skew * x, (cx + 0.5) * x - 0.5], [0.0, fy * y, (cy + 0.5) * y - 0.5], [0.0, 0.0, 1.0]]
+
+
+def resize_image(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) uint8 of an encoded image that was checked already: means over areas."""
+    return np.asarray(cv2.resize(pixels_of(data), size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 sRGB of an encoded image.
 
     Raises:
-        BadInput: normals without intrinsics.
+        BadInput: damaged.
     """
-    members = {"depth.png": depth.png or encode.depth_png(depth.metres)}
-    if normals:
-        if intrinsics is None:
-            raise BadInput(
-                "normals need the camera; expected a file of it, or source.intrinsics: [fx, fy, cx, cy]"
-            )
-        members["normals.png"] = encode.normals_png(normals_from_depth(depth.metres, np.array(intrinsics)))
-    return members
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"not a readable image ({error})") from error
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -130,7 +216,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         return image.height, image.width
 
 
-def refuse_unequal(image: tuple[int, int], other: tuple[int, int], what: str) -> None:
+def refuse_unequal(image: tuple[int, int], other: tuple[int, ...], what: str) -> None:
     """Raise BadInput unless two (height, width) are the same."""
     if image != other:
         raise BadInput(
@@ -139,7 +225,7 @@ def refuse_unequal(image: tuple[int, int], other: tuple[int, int], what: str) ->
         )
 
 
-def camera(values: tuple[float, float, float, float]) -> Matrix:
+def camera_matrix(values: tuple[float, float, float, float]) -> Matrix:
     """The 3×3 matrix of fx, fy, cx, cy."""
     fx, fy, cx, cy = values
     return [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]

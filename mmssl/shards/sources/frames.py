@@ -5,24 +5,22 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from mmssl.errors import MmsslError
-from mmssl.shards import encode
 from mmssl.shards.flow import FlowOptions
 from mmssl.shards.sources.base import BadInput, Item, Listing, Source, refuse_empty, to_json
 from mmssl.shards.sources.depth import (
-    NORMALS_COST,
     Depth,
+    DepthOptions,
     Matrix,
-    camera,
-    depth_members,
-    image_size,
+    camera_matrix,
     matrix,
     png_depth,
-    refuse_unequal,
 )
 from mmssl.shards.sources.files import Files, open_files
 from mmssl.shards.sources.images import ImageOptions, image_member
@@ -60,7 +58,7 @@ def _all_train() -> dict[str, tuple[str, ...]]:
     return {"train": ("*",)}
 
 
-class RGBDFrames(Source):
+class RGBDFrames(Source, DepthOptions):
     """One sample per frame: ``image``, ``depth`` (16-bit millimetres, 0 = missing), ``meta``; on demand
     ``normals`` and ``flow``; ``segmentation`` where the layout has labels.
 
@@ -74,8 +72,6 @@ class RGBDFrames(Source):
     """Stored depth units per metre: 1000 in 7-Scenes and ScanNet, 5000 in TUM RGB-D."""
     intrinsics: tuple[float, float, float, float] | None = None
     """fx, fy, cx, cy in pixels, where no file says so; the first pixel's centre is 0."""
-    normals: bool = False
-    """Store surface normals, computed from depth and intrinsics."""
     flow: FlowOptions | None = None
     """Store optical flow to the frame ``gap`` frames later in the raw sequence, whatever ``every`` takes; the
     last ones have none."""
@@ -83,9 +79,11 @@ class RGBDFrames(Source):
     """Take each n-th frame of a sequence."""
     splits: dict[str, tuple[str, ...]] = Field(default_factory=_all_train, min_length=1)
     """Split name to patterns of sequence names; a root that is itself a sequence is called ``.``."""
+    lists: dict[str, str] = Field(default_factory=dict)
+    """In place of ``splits``: split name to a text file of sequence names, one a line."""
     max_missing_share: float = Field(default=0.01, ge=0, le=1)
-    """Frames that a sequence's list names but that are not there go to missing.txt; a larger share of a split
-    stops the build."""
+    """Frames and sequences that a list names but that are not there go to missing.txt; a larger share of a
+    split stops the build."""
 
     @abstractmethod
     def sequences(self, folders: Folders) -> list[str]:
@@ -109,20 +107,16 @@ class RGBDFrames(Source):
 
     def read_image(self, data: bytes, size: tuple[int, int]) -> tuple[str, bytes]:
         """Column and bytes of an image; ``size`` is (height, width) of its depth map."""
-        column, image = image_member(data, ImageOptions())
-        refuse_unequal(image_size(image), size, "depth")
-        return column, image
+        return image_member(data, ImageOptions())
 
-    def read_labels(self, data: bytes, size: tuple[int, int], labels: Labels) -> bytes:
-        """An index PNG of class ids."""
-        raw = label_image(data)
-        refuse_unequal(size, (raw.shape[0], raw.shape[1]), "labels")
-        return encode.segmentation_png(labels.ids(raw, labels.by_number()))
+    def read_labels(self, data: bytes, size: tuple[int, int], labels: Labels) -> np.ndarray:
+        """(H, W) uint8 class ids."""
+        return labels.ids(label_image(data), labels.by_number())
 
     def read_camera(self, tree: Files, frame: Frame, size: tuple[int, int]) -> Matrix | None:
-        """The intrinsics of what is stored at ``size``."""
+        """The intrinsics of a depth map of (height, width) ``size``."""
         if self.intrinsics is not None:
-            return camera(self.intrinsics)
+            return camera_matrix(self.intrinsics)
         return None if frame.camera_file is None else matrix(tree, frame.camera_file, 3)
 
     def read_pose(self, tree: Files, frame: Frame) -> Matrix | None:
@@ -134,24 +128,31 @@ class RGBDFrames(Source):
         folders = by_folder(tree.list())
         splits: dict[str, list[Item]] = {}
         missing: dict[str, list[str]] = {}
-        for split, names in assign(self.sequences(folders), self.splits, self.root).items():
+        for split, names in self._assigned(self.sequences(folders), missing).items():
             listed = [
                 frame for name in names for frame in self._linked(self.frames(tree, name, folders), folders)
             ]
             splits[split] = [self._item(frame, folders) for frame in listed if not absent(frame, folders)]
             lost = [path for frame in listed if (path := absent(frame, folders))]
-            if len(lost) > self.max_missing_share * len(listed):
-                first = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
-                raise MmsslError(
-                    f"{self.root}: {len(lost)} of {len(listed)} listed frames of split {split!r} are missing,"
-                    f" more than max_missing_share {self.max_missing_share:g} allows: {first}"
-                )
-            if lost:
-                missing[split] = lost
+            refuse_missing(self.root, f"frames of split {split!r}", lost, len(listed), self.max_missing_share)
+            missing.setdefault(split, []).extend(lost)
             self._refuse_no_camera(listed)
         refuse_empty(splits, self.root)
         labels = self.segmentation()
-        return Listing(splits, {"segmentation": labels.names()} if labels else {}, missing)
+        told = {split: names for split, names in missing.items() if names}
+        return Listing(splits, {"segmentation": labels.names()} if labels else {}, told)
+
+    def _assigned(self, sequences: list[str], missing: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Split to its sequences; what ``lists`` name in vain is added to ``missing``."""
+        if not self.lists:
+            return assign(sequences, self.splits, self.root)
+        assigned = {}
+        for split, path in self.lists.items():
+            names = read_list(path)
+            assigned[split] = sorted(set(names) & set(sequences))
+            missing[split] = sorted(set(names) - set(sequences))
+            refuse_missing(path, "sequences", missing[split], len(names), self.max_missing_share)
+        return assigned
 
     def _refuse_no_camera(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -181,12 +182,7 @@ class RGBDFrames(Source):
     def _item(self, frame: Frame, folders: Folders) -> Item:
         key = safe_key(f"{frame.sequence}/{frame.name}" if frame.sequence != "." else frame.name)
         depth = 0 if frame.depth is None else size_of(frame.depth, folders)
-        return Item(
-            key,
-            frame.image,
-            size_of(frame.image, folders) + depth * (1 + NORMALS_COST * self.normals),
-            frame,
-        )
+        return Item(key, frame.image, self.cost(size_of(frame.image, folders), depth), frame)
 
     def load(self, item: Item) -> Iterator[RawSample]:
         tree = open_files(self.root)
@@ -198,29 +194,55 @@ class RGBDFrames(Source):
             depth = self.read_depth(tree.read(frame.depth))
         size = depth.metres.shape[0], depth.metres.shape[1]
         column, image = self.read_image(raw, size)
+        ids = None
+        labels = self.segmentation()
+        if labels is not None and frame.labels is not None:
+            with _naming(frame.labels):
+                ids = self.read_labels(tree.read(frame.labels), size, labels)
         with _naming(frame.depth):
-            pose, intrinsics = self.read_pose(tree, frame), self.read_camera(tree, frame, size)
-            members = {column: image, **depth_members(depth, intrinsics, self.normals)}
+            pose, camera = self.read_pose(tree, frame), self.read_camera(tree, frame, size)
+            members, intrinsics = self.members(column, image, depth, camera, ids)
         meta: dict[str, Any] = {"sequence": frame.sequence, "frame": frame.name, "timestamp": frame.timestamp}
         if pose is not None:
             meta["pose"] = pose
         if intrinsics is not None:
             meta["intrinsics"] = intrinsics
-        labels = self.segmentation()
-        if labels is not None and frame.labels is not None:
-            with _naming(frame.labels):
-                members["segmentation.png"] = self.read_labels(tree.read(frame.labels), size, labels)
         if self.flow is not None:
+            stored = next(data for name, data in members.items() if name.startswith("image."))
             neighbours, seconds = {}, {}
             for field, path, after in frame.neighbours:
                 # A neighbour that cannot be read is counted as itself; this frame only goes without its flow.
                 with contextlib.suppress(BadInput):
-                    neighbours[field], seconds[field] = self.read_image(tree.read(path), size)[1], after
-            fields, about = neighbour_flow(self.flow, image, neighbours)
+                    neighbours[field] = self.image(*self.read_image(tree.read(path), size))[1]
+                    seconds[field] = after
+            fields, about = neighbour_flow(self.flow, stored, neighbours)
             members |= fields
             if about:
                 meta["flow"] = {**about, "seconds": seconds}
         yield RawSample(item.key, {**members, "meta.json": to_json(meta)})
+
+
+def refuse_missing(where: str, what: str, lost: list[str], listed: int, bearable: float) -> None:
+    """Raise MmsslError if more than a share of what was listed is missing, naming the first few."""
+    if len(lost) > bearable * listed:
+        first = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+        raise MmsslError(
+            f"{where}: {len(lost)} of {listed} listed {what} are missing, more than max_missing_share "
+            f"{bearable:g} allows: {first}"
+        )
+
+
+def read_list(path: str) -> list[str]:
+    """The lines of a text file that hold something.
+
+    Raises:
+        MmsslError: missing, or not UTF-8.
+    """
+    try:
+        text = Path(path).expanduser().read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MmsslError(f"{path}: {error}; expected a text file, one name a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Labels(Config):
     first: int = Field(default=1, ge=0)
     """The raw number of the first class, in label images without a table."""
     ignore: tuple[int, ...] = (0, IGNORE)
-    """Raw numbers of pixels without a label."""
+    """Raw numbers of pixels without a label, where they are no class's."""
 
     def names(self) -> list[str]:
         """The class names by id.
@@ -85,7 +85,7 @@ class Labels(Config):
                     f"label {number}; expected one of the {classes} declared classes (raw numbers "
                     f"{min(known)}..{max(known)}) or labels.ignore {list(self.ignore)}"
                 )
-            ids[at] = IGNORE if number in self.ignore else known[number]
+            ids[at] = known.get(number, IGNORE)
         return ids[places].reshape(raw.shape)
 
     def _table(self) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _read_mapping(path: str) -> dict[str, str]:
     if "mapClass" not in content or "className" not in content:
         raise MmsslError(f"{path}: expected mapClass and className, found {', '.join(content)}")
     numbers = np.asarray(content["mapClass"]).ravel().astype(int)
-    names = [str(name.item()) for name in np.asarray(content["className"]).ravel()]
+    names = strings(content["className"])
     if numbers.max(initial=0) > len(names) or numbers.min(initial=0) < 0:
         raise MmsslError(f"{path}: mapClass up to {numbers.max()}; expected 0..{len(names)}")
     # Classes in the order of className, whichever raw label comes first.
@@ -151,17 +151,34 @@ def _read_mapping(path: str) -> dict[str, str]:
 
 
 def load_mat(path: str) -> dict[str, np.ndarray]:
-    """The variables of a MATLAB 5 file. Functions and objects in it stay bytes: nothing is executed.
+    """The variables of a MATLAB file that the configuration names.
 
     Raises:
-        MmsslError: missing, damaged, or of another version.
+        MmsslError: missing, damaged, or of version 7.3.
+    """
+    try:
+        return parse_mat(Path(path).expanduser().read_bytes())
+    except (OSError, BadInput) as error:
+        raise MmsslError(f"{path}: {error}; expected a MATLAB file of version 5 to 7") from error
+
+
+def parse_mat(data: bytes) -> dict[str, np.ndarray]:
+    """The variables of a MATLAB file of version 5 to 7. Objects stay bytes: nothing is executed.
+
+    Raises:
+        BadInput: damaged, or of version 7.3.
     """
     from scipy.io import loadmat
 
     try:
-        content = loadmat(Path(path).expanduser())
+        content = loadmat(io.BytesIO(data))
     except NotImplementedError as error:
-        raise MmsslError(f"{path}: MATLAB 7.3; expected version 5 to 7 (save -v7)") from error
+        raise BadInput("MATLAB file of version 7.3; expected 5 to 7 (save -v7)") from error
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise MmsslError(f"{path}: not a readable MATLAB file ({error})") from error
+        raise BadInput(f"not a readable MATLAB file ({error})") from error
     return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+def strings(cells: np.ndarray) -> list[str]:
+    """The texts of a MATLAB cell array; an empty one is ``""``."""
+    return [str(cell.item()) if np.size(cell) else "" for cell in np.asarray(cells).ravel()]

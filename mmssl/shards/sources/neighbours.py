@@ -1,16 +1,15 @@
 """Optical flow from a frame to its neighbours, for sequences that are stored frame by frame."""
 
-import io
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmssl.shards import encode
 from mmssl.shards.flow import FlowOptions, estimate_flow
 from mmssl.shards.sources.base import BadInput
+from mmssl.shards.sources.depth import pixels_of
 
 
 def neighbour_flow(
@@ -28,7 +27,7 @@ def neighbour_flow(
     members: dict[str, bytes] = {}
     about: dict[str, Any] = {}
     for field, other in neighbours.items():
-        here, there = _rgb(image), _rgb(other)
+        here, there = pixels_of(image), pixels_of(other)
         if here.shape != there.shape:
             raise BadInput(
                 f"its neighbour has {there.shape[1]}×{there.shape[0]} pixels, it {here.shape[1]}×"
@@ -47,9 +46,3 @@ def neighbour_flow(
 def _estimator(options: FlowOptions) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     # Both directions start here, towards different frames, so none of them is the other's way back.
     return estimate_flow(options.model_copy(update={"backward": False}))
-
-
-def _rgb(data: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 of an image that was checked already."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
