@@ -10,6 +10,7 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate.actions import Actions
 from mmssl.evaluate.alignment import Alignment
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
+from mmssl.evaluate.cross_modal import CrossModal
 from mmssl.evaluate.dense.depth import Depth
 from mmssl.evaluate.dense.normals import Normals
 from mmssl.evaluate.dense.segmentation import Segmentation
@@ -22,6 +23,7 @@ from mmssl.evaluate.knn import KNN
 from mmssl.evaluate.leaks import Leaks
 from mmssl.evaluate.linear import Linear
 from mmssl.evaluate.phases import Phases
+from mmssl.evaluate.places import Places
 from mmssl.evaluate.pretext import Pretext
 from mmssl.evaluate.propagation.evaluation import Propagation
 from mmssl.evaluate.subject import Subject, untrained
@@ -43,6 +45,8 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "folds": Folds,
     "propagation": Propagation,
     "tracking": Tracking,
+    "cross_modal": CrossModal,
+    "places": Places,
     "segmentation": Segmentation,
     "depth": Depth,
     "normals": Normals,

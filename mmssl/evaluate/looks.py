@@ -13,6 +13,7 @@ from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.spread import Spread, SpreadClips
 from mmssl.stream.views.aligned import SightView
+from mmssl.stream.views.aligned_clips import SightClips
 from mmssl.stream.views.base import View
 from mmssl.stream.views.centre import CentreCrop
 from mmssl.stream.views.clip import ClipView
@@ -56,10 +57,7 @@ class Look:
         Raises:
             MmsslError: the samples are images.
         """
-        frames = seen["frames"] if isinstance(seen, dict) else seen
-        frames = frames.to(device)
-        one = self.clip_encoder.frames
-        clips = frames if frames.ndim == 6 else frames.unflatten(1, (-1, one))  # (B, V, T, C, S, S)
+        clips = seen["frames"].to(device).unflatten(1, (-1, self.clip_encoder.frames))
         return read(clips.flatten(0, 1)).float().unflatten(0, clips.shape[:2])
 
 
@@ -119,8 +117,6 @@ def _sight(encoder: AnyEncoder, fields: Set[str], clips: int, frames: int, field
     what = f"{sees_of(encoder)} of {shown.field}, largest square in the centre, {shown.size} px"
     if not video:
         return Look(encoder, SightView(shown), what)
-    from mmssl.stream.views.aligned_clips import SightClips
-
     if isinstance(encoder, Encoder):
         fed = averaging(encoder, frames, stride=1.0).eval()  # the stride plays no part: moments are spread
         words = f"mean over {frames} moments, evenly spread over the video; {what}"
