@@ -101,9 +101,10 @@ def segmentation_picture(ids: Tensor) -> Tensor:
 
 
 def _palette() -> Tensor:
-    """(256, 3) uint8: hues a golden ratio apart."""
-    hue = (np.arange(256) * 0.618034 * 180 % 180).astype(np.uint8)
-    colours = np.dstack([hue, np.full_like(hue, 200), np.full_like(hue, 240)])
+    """(256, 3) uint8: hues a golden ratio apart, those of each round darker than the ones before."""
+    ids = np.arange(256)
+    hue, brightness = ids * 0.618034 * 180 % 180, 240 - 50 * (ids // 13 % 3)
+    colours = np.dstack([hue, 200 - ids // 39 * 20, brightness]).astype(np.uint8)
     palette = np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB))[0]
     palette[0], palette[IGNORED] = 0, 224
     return torch.from_numpy(palette)
