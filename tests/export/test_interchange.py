@@ -12,6 +12,7 @@ from mmssl.errors import MmsslError
 from mmssl.models.artifact import save_encoder
 from mmssl.models.encoder import EncoderConfig, build_encoder
 from mmssl.models.interchange import export_encoder
+from mmssl.sights import SIGHTS
 
 ENCODERS = {
     "resnet": EncoderConfig(name="resnet18", image_size=64),
@@ -23,6 +24,16 @@ ENCODERS = {
         image_size=32,
         kwargs={"patch_size": 4, "embed_dim": 96, "num_heads": 3, "depth": 2, "global_pool": "avg"},
     ),
+    "depth": EncoderConfig(name="resnet18", image_size=64, sees="depth"),
+    "L": EncoderConfig(name="resnet18", stem="small_stride2", image_size=32, sees="L"),
+    "classes": EncoderConfig(name="resnet18", image_size=64, sees="segmentation", channels=9),
+    "flow": EncoderConfig(
+        name="vit_tiny_patch16_224",
+        image_size=32,
+        sees="flow",
+        channels=10,
+        kwargs={"patch_size": 8, "embed_dim": 96, "num_heads": 3, "depth": 2, "global_pool": "avg"},
+    ),
 }
 
 
@@ -31,7 +42,7 @@ def trained(request, tmp_path):
     """An encoder with weights and batch statistics that no initialisation gives, its folder, and images."""
     torch.manual_seed(3)
     encoder = build_encoder(ENCODERS[request.param])
-    images = torch.randn(4, 3, encoder.config.image_size, encoder.config.image_size)
+    images = torch.randn(4, encoder.config.channels, encoder.config.image_size, encoder.config.image_size)
     encoder.train()(images)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -54,6 +65,7 @@ def test_the_card_s_own_lines_load_it(trained, tmp_path, monkeypatch):
         torch.testing.assert_close(names["model"](images), features, rtol=0, atol=0)
     assert f"{encoder.config.image_size} × {encoder.config.image_size}" in readme
     assert '"stage": "simclr"' in readme
+    assert f"pixels of {encoder.config.sees} ({SIGHTS[encoder.config.sees].about})" in readme
 
 
 def test_timm_reads_the_folder_itself_where_the_stem_is_its_own(trained, tmp_path):
@@ -66,7 +78,8 @@ def test_timm_reads_the_folder_itself_where_the_stem_is_its_own(trained, tmp_pat
         torch.testing.assert_close(model(images), features, rtol=0, atol=0)
     data = timm.data.resolve_model_data_config(model)
     assert data["mean"] == pytest.approx(encoder.mean)
-    assert tuple(data["input_size"]) == (3, encoder.config.image_size, encoder.config.image_size)
+    size = encoder.config.image_size
+    assert tuple(data["input_size"]) == (encoder.config.channels, size, size)
 
 
 def test_a_stage_starts_from_an_export(trained, tmp_path):
@@ -84,6 +97,7 @@ def test_config_carries_statistics_and_provenance(trained, tmp_path):
     content = json.loads((export_encoder(folder, tmp_path / "exported") / "config.json").read_text())
     assert content["architecture"] == encoder.config.name
     assert content["num_features"] == features.shape[1]
+    assert content["mmssl"]["encoder"]["sees"] == encoder.config.sees
     assert content["pretrained_cfg"]["mean"] == pytest.approx(encoder.mean)
     assert content["mmssl"]["provenance"] == {"stage": "simclr", "seconds": 12}
 
