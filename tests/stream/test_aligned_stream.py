@@ -10,7 +10,8 @@ import torch
 from tiny_stream import LENIENT, config_of
 
 from mmssl.shards import encode
-from mmssl.stream.loader import Stream
+from mmssl.stream.batch import Batch
+from mmssl.stream.loader import FinishOn, Stream
 from mmssl.stream.views.aligned import AlignedViews, CropFlip
 from mmssl.stream.views.shown import Shown
 
@@ -36,11 +37,12 @@ def rooms(make_set: Make) -> Path:
     return make_set([16, 14], instead={number: with_depth(number) for number in range(30)})
 
 
-def batches(root: Path, count: int, **settings) -> list:
-    config = config_of(root, workers=settings.pop("workers", 0))
+def batches(root: Path, steps: int, workers: int = 0, finish_on: FinishOn = "worker") -> list[Batch]:
     views = {"views": AlignedViews(SHOWN, CropFlip())}
-    stream = iter(Stream(config, views, batch_size=6, seed=3, **settings))
-    return [next(stream) for _ in range(count)]
+    stream = Stream(
+        config_of(root, workers=workers, faults=LENIENT), views, batch_size=6, seed=3, finish_on=finish_on
+    )
+    return [stream.finish(batch) for batch in stream.batches(steps=steps)]
 
 
 def test_half_of_the_samples_have_depth(rooms: Path) -> None:
@@ -60,24 +62,15 @@ def test_a_sample_looks_the_same_whoever_reads_it_and_anew_in_every_pass(rooms: 
         seen |= {(int(i), int(p)): x for i, p, x in zip(a.id, a.pass_, a.views["L"], strict=True)}
     assert len(seen) == 60
     assert not any(torch.equal(seen[id_, 0], seen[id_, 1]) for id_ in range(30))
-    device = batches(rooms, 3, finish_on="device")
-    for a, b in zip(here, device, strict=False):
-        views = AlignedViews(SHOWN, CropFlip()).finish(b.views, None)  # type: ignore[arg-type]
-        assert all(torch.equal(a.views[name], views[name]) for name in (*SHOWN, "present"))
+    for a, b in zip(here, batches(rooms, 3, finish_on="device"), strict=False):
+        assert all(torch.equal(a.views[name], b.views[name]) for name in (*SHOWN, "present"))
 
 
-def test_depth_of_another_shape_is_a_fault_with_both_sizes(make_set: Make, tmp_path: Path) -> None:
+def test_depth_of_another_shape_is_a_fault_with_both_sizes(make_set: Make) -> None:
     content = {number: with_depth(number) for number in range(12)}
     content[4]["depth.png"] = encode.depth_png(np.ones((6, 6)))
-    root = make_set([12], instead=content)
-    stream = iter(
-        Stream(
-            config_of(root, workers=0, faults=LENIENT), {"views": AlignedViews(SHOWN, CropFlip())},
-            batch_size=12, seed=0,
-        )
-    )  # fmt: skip
-    batch = next(stream)
-    [fault] = batch.faults
+    found = batches(make_set([12], instead=content), 2)
+    [fault] = [fault for batch in found for fault in batch.faults]
     assert (fault.key, fault.field) == ("k00004", "depth")
     assert "6x6" in fault.reason and "16x12" in fault.reason  # noqa: PT018
-    assert len(batch) == 12 and 4 not in batch.id.tolist()  # noqa: PT018
+    assert all(len(batch) == 6 and 4 not in batch.id.tolist() for batch in found)
