@@ -381,7 +381,7 @@ def test_scannet_prefers_the_depth_cameras_intrinsics(build: Build, tmp_path: Pa
     [
         ({"s/label-filt/0.png": png(np.full((H, W), 9, np.uint16))}, {}, "label 9; expected one of the 2 "),
         ({"s/label-filt/0.png": picture(0, (W, H), "PNG")}, {}, "labels have pixels of mode RGB"),
-        ({"s/depth/0.png": png(np.full((H, W), 2, np.uint16))}, {}, "depth_scale 1 \\(metres\\) would give 2 m"),
+        ({"s/depth/0.png": png(np.full((H, W), 2, np.uint16))}, {}, "depth_scale 1 \\(metres\\) would"),
         ({}, {"depth_scale": 1}, "depth_scale 1000 \\(millimetres\\) would give 1.23 m"),
         ({"s/pose/0.txt": "1 2 3\n"}, {}, "expected a 4×4 matrix"),
         ({"s/color/40.jpg": picture(0)}, {}, "no depth/40.png"),
