@@ -122,13 +122,21 @@ def inspect(
 
 
 def _decoder() -> Decoder:
-    """Decoding as for training, and every frame of every video."""
+    """Decoding as for training, and every frame of every video, every field of every flow."""
     from mmssl.shards.sources.videos import check_video
-    from mmssl.stream.decode import EncodedVideo, decode  # brings torch, which only --decode needs
+    from mmssl.stream.decode import (
+        EncodedFlow,
+        EncodedVideo,
+        decode,
+    )  # brings torch, which only --decode needs
+    from mmssl.stream.flow import check_flow
 
     def check(field: str, extension: str, data: bytes) -> None:
-        if isinstance(decode(field, extension, data), EncodedVideo):
+        decoded = decode(field, extension, data)
+        if isinstance(decoded, EncodedVideo):
             check_video(data)
+        elif isinstance(decoded, EncodedFlow):
+            check_flow(decoded)
 
     return check
 

@@ -74,6 +74,20 @@ class FlowReader:
         self.close()
 
 
+def check_flow(flow: EncodedFlow) -> None:
+    """Decode every field.
+
+    Raises:
+        ValueError: it cannot be read, or not all of it; names the field by its number.
+    """
+    with open_flow(flow) as fields:
+        for number in range(len(fields)):
+            try:
+                fields.read(np.array([number]))
+            except ValueError as error:
+                raise ValueError(f"field {number} of {len(fields)}: {error}") from error
+
+
 def is_jpeg(field: memoryview) -> bool:
     """Whether an encoded field is a JPEG; otherwise it is a PNG."""
     return bytes(field[:2]) == b"\xff\xd8"

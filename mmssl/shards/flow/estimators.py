@@ -1,9 +1,8 @@
 """What estimates optical flow between two frames, and what checks it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable
+from threading import Lock
 from typing import Any, ClassVar
 
 import cv2
@@ -46,7 +45,7 @@ class Dis(Estimator):
         self._dis = cv2.DISOpticalFlow.create(self._PRESETS[preset])
 
     def between(self, before: Pixels, after: Pixels) -> Flow:
-        with one_thread():
+        with _one_thread:
             return np.asarray(
                 self._dis.calc(before, after, np.zeros((*before.shape, 2), np.float32)), np.float32
             )
@@ -58,7 +57,7 @@ class Farneback(Estimator):
 
     def between(self, before: Pixels, after: Pixels) -> Flow:
         start = np.zeros((*before.shape, 2), np.float32)
-        with one_thread():
+        with _one_thread:
             flow = cv2.calcOpticalFlowFarneback(
                 before, after, start, pyr_scale=0.5, levels=5, winsize=15, iterations=3, poly_n=5,
                 poly_sigma=1.2, flags=0,
@@ -66,21 +65,38 @@ class Farneback(Estimator):
         return np.asarray(flow, np.float32)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Builds run in as many processes as there are cores, and the stripes that OpenCV cuts for several
-    threads change what DIS finds."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+class _OneThread:
+    """OpenCV works on one thread while anyone is inside, of however many threads of ours.
+
+    Builds run in as many processes as there are cores, and the stripes that OpenCV cuts for several threads
+    change what DIS finds. Its number of threads is one for the whole process, so whoever leaves last puts it
+    back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._usual = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._usual = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setNumThreads(self._usual)
 
 
-@lru_cache(maxsize=2)
+_one_thread = _OneThread()
+
+
 def make_estimator(options: FlowOptions) -> Estimator:
-    """The one that the options name; kept, because weights take longer to load than a clip to build.
+    """The one that the options name.
 
     Raises:
         MmsslError: weights are missing, or are not of this network.

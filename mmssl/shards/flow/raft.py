@@ -1,5 +1,6 @@
 """RAFT with weights that lie at hand: nothing is ever fetched."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,8 @@ class Raft(Estimator):
     """
 
     def __init__(self, preset: str, weights: str) -> None:
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise MmsslError(
-                f"{weights}: no such file; expected the state dict of torchvision's raft_{preset} "
-                "(flow.weights); other estimators need none: dis, farneback"
-            )
-        network = (raft_large if preset == "large" else raft_small)(weights=None)
-        try:
-            network.load_state_dict(_tensors(path))
-        except Exception as error:  # pickle, zip and safetensors raise errors of their own
-            reason = str(error).splitlines()[0]
-            raise MmsslError(f"{weights}: no state dict of torchvision's raft_{preset} ({reason})") from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network: Any = network.eval().to(self._device)
+        self._network = _network(preset, weights, self._device)
 
     def prepare(self, rgb: Pixels) -> tuple[Tensor, tuple[int, int]]:
         """(1, 3, H', W') float32 in -1..1 with sides that RAFT takes; the frame's height and width."""
@@ -54,6 +43,24 @@ class Raft(Estimator):
         (x, (height, width)), (y, _) = before, after
         flow = self._network(x, y)[-1][0, :, :height, :width]
         return np.ascontiguousarray(flow.permute(1, 2, 0).cpu().numpy(), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _network(preset: str, weights: str, device: torch.device) -> Any:
+    """Kept: to load it takes longer than to build many a clip."""
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise MmsslError(
+            f"{weights}: no such file; expected the state dict of torchvision's raft_{preset} "
+            "(flow.weights); other estimators need none: dis, farneback"
+        )
+    network = (raft_large if preset == "large" else raft_small)(weights=None)
+    try:
+        network.load_state_dict(_tensors(path))
+    except Exception as error:  # pickle, zip and safetensors raise errors of their own
+        reason = str(error).splitlines()[0]
+        raise MmsslError(f"{weights}: no state dict of torchvision's raft_{preset} ({reason})") from error
+    return network.eval().to(device)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

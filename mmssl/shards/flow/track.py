@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,22 @@ from mmssl.shards.bad_input import BadInput
 from mmssl.shards.flow.estimators import Fields, Flow, Pixels
 from mmssl.shards.flow.options import FlowOptions
 
+_AHEAD = 8  # frames that may wait for their flow
+
 
 class FlowTrack:
     """``put`` every stored frame in order; then ``members`` of the whole clip or of its segments.
 
-    Only encoded fields are held, and what the estimator needs of the last ``gap`` frames.
+    A thread estimates and encodes while the caller decodes the next frames, so that a machine with a core to
+    spare builds as fast as the estimator alone. What is held of a video is its encoded fields, and what the
+    estimator needs of a few frames.
     """
 
     def __init__(self, options: FlowOptions) -> None:
         self._options = options
         self._fields = Fields(options)
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
         self._recent: deque[Any] = deque(maxlen=options.gap)
         self._frames = 0
         self._size = (0, 0)
@@ -28,11 +35,16 @@ class FlowTrack:
         self._back: list[bytes] = []
 
     def put(self, rgb: Pixels) -> None:
-        """(H, W, 3) uint8; all of one size.
+        """(H, W, 3) uint8; all of one size. It must not change afterwards.
 
         Raises:
-            BadInput: flow is not finite; names the frames.
+            BadInput: flow to an earlier frame is not finite; names the frames.
         """
+        self._waiting.append(self._thread.submit(self._follow, rgb))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
+
+    def _follow(self, rgb: Pixels) -> None:
         prepared = self._fields.prepare(rgb)
         if len(self._recent) == self._options.gap:
             try:
@@ -64,7 +76,12 @@ class FlowTrack:
             first: number of the clip's first frame.
             times: seconds in the clip of each of its frames.
             cuts: numbers of the frames, of all that were put in, with which a new shot begins.
+
+        Raises:
+            BadInput: as ``put``.
         """
+        while self._waiting:
+            self._waiting.popleft().result()
         gap = self._options.gap
         count = len(times) - gap
         if count < 1:
