@@ -58,9 +58,11 @@ def draws(pass_: int = 0, id_: int = 0) -> Draws:
     return Draws(0, "views", np.array([id_]), np.array([pass_]))
 
 
-def look(view: AlignedClips, members: dict[str, tuple[str, bytes]], pass_: int = 0) -> dict[str, Tensor]:
-    d = draws(pass_)
-    return view.finish(view.prepare([view.read(Sample(0, "k", "shard", pass_, members), d)], d), d)
+def look(
+    view: AlignedClips, members: dict[str, tuple[str, bytes]], pass_: int = 0, id_: int = 0
+) -> dict[str, Tensor]:
+    d = draws(pass_, id_)
+    return view.finish(view.prepare([view.read(Sample(id_, "k", "shard", pass_, members), d)], d), d)
 
 
 def numbers_of(seen: Tensor) -> list[int]:
@@ -218,9 +220,13 @@ def test_what_a_sample_lacks_is_zeros_and_marked() -> None:
     assert alone["flow"].shape == (1, 4, S, S)
     assert not alone["flow"].any()
     assert alone["present"].tolist() == [[True, False]]
+    unknown = look(view, whole | {"flow": ("mkv", mkv([np.full((24, 32, 2), np.nan)] * 15))})
+    assert not unknown["flow"].any()
+    assert unknown["present"].tolist() == [[True, False]]
     # a sample is shown the same whoever is in its batch
-    one = look(view, whole)
-    assert torch.equal(one["rgb"][0], look(view, whole)["rgb"][0])
+    second = look(view, whole, id_=1)
+    assert torch.equal(batch["rgb"][1], second["rgb"][0])
+    assert torch.equal(batch["flow"][1], second["flow"][0])
 
 
 def test_what_cannot_be_shown_is_named() -> None:

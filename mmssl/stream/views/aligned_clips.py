@@ -112,7 +112,7 @@ class AlignedClips(View):
             wanted = np.unique(np.concatenate([numbers[name] for name in own]))
             with _unreadable(field):
                 found = reader.read(wanted)
-            if not _known(found):
+            if field in self.fields and not _known(found):
                 raise Unreadable(field, "no pixel of it is known")
             height, width = found.shape[2:]
             if lead is None:
