@@ -90,8 +90,8 @@ class Depth(Dense):
         ]
         protocol = (
             f"{protocol}; predicts ln of metres, squared error; errors of each picture's known pixels, mean "
-            f"over pictures; {', '.join(options)}; chance says {float(self.typical.exp()):.2f} m everywhere, the "
-            "gallery's geometric mean; 95 % over pictures"
+            f"over pictures; {', '.join(options)}; chance says {float(self.typical.exp()):.2f} m everywhere, "
+            "the gallery's geometric mean; 95 % over pictures"
         )
         errors, guessed = torch.stack(self.errors), torch.stack(self.guessed)
         found = []

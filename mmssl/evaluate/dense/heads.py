@@ -13,6 +13,9 @@ from torch.nn.functional import grid_sample
 from mmssl.config import Config
 from mmssl.evaluate.linear import train_grid
 
+CHUNK = 8192
+"""Rows whose products are summed at a time in double precision."""
+
 Judge = Callable[[Tensor, Tensor], float]
 """Predictions (n, K) float32 and truth (n, C) to how bad they are: lower is better."""
 
@@ -34,7 +37,7 @@ class Gallery:
         return len(self.truth)
 
     def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (n, d) and truth (n, C) of the points of some pictures (indices)."""
+        """Rows (n, d) and truth (n, C) of the points of some pictures (indices), which are copies."""
         return self.rows[chosen].flatten(0, 1), self.truth[chosen].flatten(0, 1)
 
 
@@ -126,19 +129,22 @@ def ridge(gallery: Gallery, train: Tensor, held_out: Tensor, l2: Sequence[float]
     """Least squares in closed form, min |y - xW - b|² / n + λ |W|², with the best λ by ``judge``."""
     x, y = gallery.pictures(train)
     mean, scale = standardisation(x)
-    z, target = ((x - mean) / scale).double(), y.double()
-    bias = target.mean(0)
-    covariance, cross = z.T @ z / len(z), z.T @ (target - bias) / len(z)
+    bias = y.double().mean(0)
+    covariance = cross = x.new_zeros((), dtype=torch.float64)
+    for some, target in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        z = ((some - mean) / scale).double()
+        covariance, cross = covariance + z.T @ z / len(x), cross + z.T @ (target.double() - bias) / len(x)
     values, vectors = torch.linalg.eigh(covariance)
     rotated = vectors.T @ cross
     q, truth = gallery.pictures(held_out)
+    q = q.sub_(mean).div_(scale)
     found = []
     for penalty in l2:
         # Directions in which the features do not vary at all get no weight, whatever the penalty.
         inverse = torch.where(values > 1e-10, 1 / (values.clamp_min(0) + penalty).clamp_min(1e-12), 0)
         weight = (vectors @ (inverse[:, None] * rotated)).float()
         head = LinearHead(mean, scale, weight, bias.float())
-        answer = (q - mean) / scale @ weight + bias.float()
+        answer = q @ weight + bias.float()
         found.append(Fitted(head, f"λ={penalty:g} of {len(l2)}", judge(answer, truth)))
     return min(found, key=lambda fitted: fitted.bad)
 
@@ -170,10 +176,10 @@ def softmax(
     grid = [(lr, l2) for lr in fit.lr for l2 in fit.l2]
     lrs, l2s = (x.new_tensor(column) for column in zip(*grid, strict=True))
     weight, bias = train_grid(
-        (x - mean) / scale, y[:, 0].long(), classes, lrs, l2s, fit.epochs, fit.batch_size, generator
+        x.sub_(mean).div_(scale), y[:, 0].long(), classes, lrs, l2s, fit.epochs, fit.batch_size, generator
     )
     q, truth = gallery.pictures(held_out)
-    q = (q - mean) / scale
+    q = q.sub_(mean).div_(scale)
     found = []
     for w, b, (lr, l2) in zip(weight, bias, grid, strict=True):
         words = (

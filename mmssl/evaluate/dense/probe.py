@@ -147,7 +147,8 @@ class Dense(Evaluation):
         return (
             f"{config.head} head on the frozen map ({stages}, standardised), {seen}, {where}; fitted on "
             f"{gallery.truth.shape[1]} known pixels of each of {len(gallery)} of {subject.gallery}, "
-            f"{fitted.words}, chosen on {config.validation:.0%} held out; {scored} of {subject.queries} scored once"
+            f"{fitted.words}, chosen on {config.validation:.0%} held out; {scored} of {subject.queries} "
+            "scored once"
             + (f" ({', '.join(left_out)} left out)" if left_out else "")
             + f", {grid[1]}x{grid[0]} predictions brought to the truth's resolution bilinearly"
         )
