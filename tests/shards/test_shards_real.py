@@ -17,6 +17,7 @@ from mmssl.shards.verify import verify
 from mmssl.stream.decode import decode
 
 ROOT = Path(os.environ.get("MMSSL_REAL_DATA", ""))
+TUM_CAMERA = [525.0, 525.0, 319.5, 239.5]
 RECIPES = Path(__file__).parents[2] / "shards"
 
 pytestmark = [
@@ -80,14 +81,32 @@ def test_tracking(build: Build) -> None:
     [
         ("7scenes_seq", {}, 88),
         ("rgbd_sample_a", {}, 17),
-        ("tum_freiburg1_xyz_18", {"depth_scale": 5000, "max_bad_share": 0.99}, 17),
+        (
+            "tum_freiburg1_xyz_18",
+            {"depth_scale": 5000, "max_bad_share": 0.1, "max_missing_share": 0.99, "intrinsics": TUM_CAMERA},
+            17,
+        ),
     ],
 )
 def test_rgbd(folder: str, options: dict[str, Any], count: int, build: Build) -> None:
-    manifest, shards = build(kind="rgbd", root=str(ROOT / "rgbd" / folder), **options)
+    """Normals face the camera and agree with their neighbours; all frames but the last have flow."""
+    source = {"kind": "rgbd", "root": str(ROOT / "rgbd" / folder), "normals": True, "short_side": 120}
+    manifest, shards = build(**source, flow={}, **options)
     assert manifest.samples == count
-    depth = decode("depth", "png", shards.sample("train", 0).members["depth.png"])
+    assert manifest.fields["flow"] == pytest.approx((count - 1) / count)
+    sample = shards.sample("train", 0).members
+    depth = decode("depth", "png", sample["depth.png"])
     assert 0.3 < float(depth[depth > 0].median()) < 5
+    normals = decode("normals", "png", sample["normals.png"]).numpy()
+    known = np.linalg.norm(normals, axis=0) > 0
+    assert known.mean() > 0.9 * float((depth > 0).float().mean())
+    y, x = np.indices(known.shape)
+    camera = np.array(json.loads(sample["meta.json"])["intrinsics"])
+    rays = np.linalg.inv(camera) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
+    facing = (normals.reshape(3, -1) * rays).sum(0).reshape(known.shape) < 0
+    assert facing[known].mean() > 0.99
+    beside = (normals[:, :, 1:] * normals[:, :, :-1]).sum(0)[known[:, 1:] & known[:, :-1]]
+    assert np.median(np.degrees(np.arccos(np.clip(beside, -1, 1)))) < 20
 
 
 def test_captions(build: Build) -> None:
