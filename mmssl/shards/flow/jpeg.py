@@ -94,10 +94,10 @@ def flow_from_jpeg(data: bytes | memoryview, out: NDArray[np.float32] | None = N
     elif out.shape != (2, height, wide):
         raise ValueError(f"fields of different sizes: {(height, wide)} and {out.shape[1:]}")
     for plane, levels, least, one in zip(out, planes, low, step, strict=False):
-        # (low / step + level) · step: in this order bytes are added to floats in one pass.
-        plane.fill(least / one)
-        cv2.accumulate(levels, plane)
-        plane *= np.float32(one)
+        # low + step · level, in one pass: the least and the greatest level are stretched to what they mean.
+        dark, bright, _, _ = cv2.minMaxLoc(levels)
+        ends = least + one * dark, least + one * bright
+        cv2.normalize(levels, plane, *ends, norm_type=cv2.NORM_MINMAX, dtype=cv2.CV_32F)
     if len(planes) == 3:
         out[:, planes[2] < 128] = math.nan
     return out
