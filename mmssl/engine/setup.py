@@ -121,7 +121,8 @@ def check_ranks_agree(method: nn.Module, step: int) -> None:
     if distributed.world_size() == 1:
         return
     state = method.state_dict()
-    sums = torch.stack([_checksum(value) for value in state.values()])
+    # a sharded memory bank's state lies in host memory, all else on the device
+    sums = torch.stack([_checksum(value).cpu() for value in state.values()])
     everyone = distributed.gather(sums[None], gradient=False)
     differs = (everyone != everyone[:1]).any(dim=0).tolist()
     if any(differs):
