@@ -31,15 +31,16 @@ class PlacesConfig(EvaluationConfig):
     encoder: str | None = None
     """By the name of the view it reads, or ``A+B`` for both; by default the only one there is."""
     k: tuple[PositiveInt, ...] = (1, 5)
-    max_metres: PositiveFloat = 0.25
+    max_metres: PositiveFloat = 0.3
     """Distance between two cameras that makes a match right, together with the angle."""
-    max_degrees: float = Field(default=15.0, gt=0, le=180)
+    max_degrees: float = Field(default=20.0, gt=0, le=180)
     """Angle of the rotation from one camera to the other."""
-    min_seconds: NonNegativeFloat = 2.0
+    min_seconds: NonNegativeFloat = 1.0
     """Frames of the query's own sequence that are nearer in time are no candidates; nor is itself ever."""
     world: str = "sequence"
     """Key of the metadata that is the same for frames whose poses share one coordinate system: frames of
-    other worlds are candidates that are never right. Those without the key are of one world."""
+    other worlds are candidates that are never right. Those without the key are of one world. ``sequence/..``
+    is the folder that a sequence lies in: in 7-Scenes chess/seq-01 and chess/seq-02 share a world."""
     shown: NonNegativeInt = 6
     """Queries in the picture, evenly spaced."""
 

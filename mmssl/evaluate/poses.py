@@ -92,11 +92,16 @@ class PoseView(View):
     fields = ("meta",)
 
     def __init__(self, world: str) -> None:
-        self._world, self._sequence = MetaValue(world), MetaValue("sequence")
+        """``world`` is a key of the metadata; ``KEY/..`` means the folder that its value lies in."""
+        self._key = world.removesuffix("/..")
+        self._folder = self._key != world
+        self._world, self._sequence = MetaValue(self._key), MetaValue("sequence")
 
     def read(self, sample: Sample, draws: Draws) -> tuple[Any, ...]:
         meta = sample["meta"]
         world, sequence = self._world.read(sample, draws), self._sequence.read(sample, draws)
+        if self._folder and world >= 0:
+            world = MetaValue.number(str(meta[self._key]).rpartition("/")[0])
         return _pose(meta.get("pose")), world, sequence, _number(meta.get("timestamp"))
 
     def prepare(self, items: Sequence[tuple[Any, ...]], draws: Draws) -> dict[str, Tensor]:
