@@ -252,3 +252,14 @@ def test_side_by_side_shows_all_and_greys_what_is_absent() -> None:
     torch.testing.assert_close(sheet[..., :24], plain(batch["rgb"], sights["rgb"]), atol=1e-5, rtol=0)
     absent = torch.cat([sheet[1, :, :, 24 * EVERY.index(name) :][..., :24] for name in EVERY[7:]])
     assert (absent == 0.5).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_as_many_samples_are_mirrored_as_asked(share: float) -> None:
+    pictures = arrays(30, 30)
+    view = AlignedViews({"rgb": sight("rgb")}, CropFlip(flip=share))
+    red = batch_of(view, [sample_of(pictures, i) for i in range(200)], make_draws)["rgb"][:, 0]
+    mirrored = (red[:, :, 0].mean(1) > red[:, :, -1].mean(1)).float().mean()
+    assert abs(mirrored - share) < 0.12  # three standard deviations of 200 tosses
+    if share in (0.0, 1.0):
+        assert mirrored == share
