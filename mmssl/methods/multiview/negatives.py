@@ -107,7 +107,7 @@ class QueueNegatives(Negatives):
         self.queues = nn.ModuleDict({name: OwnedQueue(count, dim) for name in names})
 
     def candidates(self, name: str, z: Tensor, ids: Tensor, present: Tensor) -> Candidates:
-        queue = self.queues[name]
+        queue: OwnedQueue = self.queues[name]  # type: ignore[assignment]
         absent = torch.zeros_like(queue.ids, dtype=torch.bool)
         return Candidates(z, queue.keys, ids[:, None] == queue.ids, absent)
 
@@ -115,4 +115,4 @@ class QueueNegatives(Negatives):
         ids, present = gather(ids, gradient=False), gather(present, gradient=False)
         for number, (name, queue) in enumerate(self.queues.items()):
             keep = present[:, number]
-            queue.push_of(gather(z[name], gradient=False)[keep], ids[keep])
+            queue.push_of(gather(z[name], gradient=False)[keep], ids[keep])  # type: ignore[operator]
