@@ -243,3 +243,13 @@ def test_labels_by_number_and_name(tmp_path: Path) -> None:
     many.write_text("id,class\n" + "".join(f"{n},c{n}\n" for n in range(300)))
     with pytest.raises(MmsslError, match="300 classes; expected at most 255"):
         Labels(table=str(many)).names()
+
+
+def test_stretches_of_time_make_a_validation_split(build: Build, tmp_path: Path) -> None:
+    """Frames are 0.1 s apart: stretches of 0.2 s hold two each, and every third goes."""
+    raw = put(tmp_path / "raw", seven_scenes(tuple(range(9))))
+    _, splits = build(kind="rgbd", root=str(raw), stretches={"seconds": 0.2, "every": 3})
+    assert sorted(splits["val"]) == ["frame-000012", "frame-000015"]
+    assert len(splits["train"]) == 7
+    with pytest.raises(MmsslError, match=r"stretches: expected of one of train .* found 'test' and 'val'"):
+        build(kind="rgbd", root=str(raw), stretches={"seconds": 0.2, "of": "test"})

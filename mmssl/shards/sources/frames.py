@@ -27,6 +27,7 @@ from mmssl.shards.sources.images import ImageOptions, image_member
 from mmssl.shards.sources.labels import Labels, label_image
 from mmssl.shards.sources.neighbours import neighbour_flow
 from mmssl.shards.sources.sequences import assign, by_folder
+from mmssl.shards.sources.stretches import Stretches
 from mmssl.shards.writer import RawSample, safe_key
 
 Folders = Mapping[str, Mapping[str, int]]
@@ -81,6 +82,8 @@ class RGBDFrames(Source, DepthOptions):
     """Split name to patterns of sequence names; a root that is itself a sequence is called ``.``."""
     lists: dict[str, str] = Field(default_factory=dict)
     """In place of ``splits``: split name to a text file of sequence names, one a line."""
+    stretches: Stretches | None = None
+    """Make a validation split of stretches of every training sequence, where there are too few sequences."""
     max_missing_share: float = Field(default=0.01, ge=0, le=1)
     """Frames and sequences that a list names but that are not there go to missing.txt; a larger share of a
     split stops the build."""
@@ -137,6 +140,8 @@ class RGBDFrames(Source, DepthOptions):
             refuse_missing(self.root, f"frames of split {split!r}", lost, len(listed), self.max_missing_share)
             missing.setdefault(split, []).extend(lost)
             self._refuse_no_camera(listed)
+        if self.stretches is not None:
+            splits = self.stretches.apply(splits)
         refuse_empty(splits, self.root)
         labels = self.segmentation()
         told = {split: names for split, names in missing.items() if names}
