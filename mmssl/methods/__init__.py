@@ -13,6 +13,8 @@ from mmssl.methods.image.mae import MAE
 from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
+from mmssl.methods.language.clip import CLIP
+from mmssl.methods.language.siglip import SigLIP
 from mmssl.methods.multiview.cmc import CMC
 from mmssl.methods.multiview.coclr import CoCLR
 from mmssl.methods.multiview.crd import CRD
@@ -33,6 +35,8 @@ METHODS: dict[str, type[Method]] = {
     "moco_v2": MoCoV2,
     "moco_v3": MoCoV3,
     "mae": MAE,
+    "clip": CLIP,
+    "siglip": SigLIP,
     "cmc": CMC,
     "crd": CRD,
     "coclr": CoCLR,
