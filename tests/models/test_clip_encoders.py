@@ -19,7 +19,12 @@ RECURRENT = RecurrentConfig(blocks=3, block=FRAMES, context=12)
 
 @pytest.mark.parametrize(
     ("config", "frames", "dim"),
-    [(FRAMES, 2, 16), (FRAMES.model_copy(update={"fuse": "concat"}), 2, 32), (RECURRENT, 6, 12)],
+    [
+        (FRAMES, 2, 16),
+        (FRAMES.model_copy(update={"fuse": "concat"}), 2, 32),
+        (FRAMES.model_copy(update={"fuse": "attention"}), 2, 16),
+        (RECURRENT, 6, 12),
+    ],
 )
 def test_a_folder_gives_the_same_network_back(tmp_path, config, frames, dim):
     encoder = build_clip_encoder(config).eval()
@@ -40,6 +45,21 @@ def test_a_context_knows_the_past_only():
     c, c_later = (encoder.contexts(encoder.encode(x)) for x in (clips, later))
     torch.testing.assert_close(c[:, :2], c_later[:, :2])
     assert not torch.allclose(c[:, 2], c_later[:, 2])
+
+
+def test_frames_that_attend_to_each_other_know_their_order():
+    clips = torch.randn(3, 4, 3, 32, 32)
+    config = FRAMES.model_copy(update={"frames": 4})
+    mean, attention = (
+        build_clip_encoder(config.model_copy(update={"fuse": fuse})).eval() for fuse in ("mean", "attention")
+    )
+    torch.testing.assert_close(mean(clips.flip(1)), mean(clips))
+    assert (attention(clips.flip(1)) - attention(clips)).abs().max() > 1e-3
+    frames = attention.net(clips.flatten(0, 1)).unflatten(0, (3, 4))
+    for frame in range(4):  # what each finds in the others depends on all of them
+        changed = frames.index_fill(1, torch.tensor(frame), 0.0)
+        moved = (attention.attend(changed) - attention.attend(frames)).abs().amax(dim=(0, 2))
+        assert (moved > 1e-4).all()
 
 
 def test_blocks_do_not_see_each_other():

@@ -3,23 +3,25 @@
 from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
+from mmssl.models.clip.frame_attention import FrameAttention
 from mmssl.models.clip.frame_net import FrameNet, FrameNetConfig
 from mmssl.models.encoder import Encoder
 
 
 class FramesConfig(ClipEncoderConfig):
-    """Frames one by one through a 2D network, then averaged or put side by side."""
+    """Frames one by one through a 2D network, then averaged, put side by side or attended to."""
 
     kind: Literal["frames"] = "frames"
     net: FrameNetConfig = FrameNetConfig()
     frames: PositiveInt = 1
     stride: PositiveFloat = 0.1
     """Seconds from one frame to the next."""
-    fuse: Literal["mean", "concat"] = "mean"
-    """``mean`` forgets the order of the frames, ``concat`` keeps it."""
+    fuse: Literal["mean", "concat", "attention"] = "mean"
+    """``mean`` forgets the order of the frames, ``concat`` keeps it; ``attention`` is the mean of frames that
+    have looked at each other, and knows their order."""
 
     @property
     def sees(self) -> str:
@@ -35,6 +37,8 @@ class Frames(ClipEncoder):
         super().__init__()
         self.config = config
         self.net = FrameNet(config.net)
+        attends = config.fuse == "attention"
+        self.attend = FrameAttention(config.frames, self.net.dim) if attends else nn.Identity()
         self.frames, self.stride = config.frames, config.stride
         self.dim = self.net.dim * (config.frames if config.fuse == "concat" else 1)
         image = config.net.encoder
@@ -42,7 +46,7 @@ class Frames(ClipEncoder):
 
     def tokens(self, clips: Tensor) -> Tensor:
         """(B, frames, d): the vector of every frame."""
-        return self.net(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return self.attend(self.net(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]))
 
     def forward(self, clips: Tensor) -> Tensor:
         z = self.tokens(clips)
