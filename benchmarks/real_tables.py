@@ -61,7 +61,7 @@ def grid(folder: Path) -> dict[str, list[dict[str, Any]]]:
             for name, (a, b) in zip(WORDS, spoken, strict=False)
         ]
         val = hashlib.sha1(row["file"].encode()).digest()[0] < 256 // 3
-        about = {"file": row["file"], "phases": phases} | {name: row[name] for name in ("command", "colour")}
+        about = {"file": row["file"], "phases": phases} | {name: row[name] for name in WORDS}
         tables["grid_val" if val else "grid_train"].append(about)
     return tables
 

@@ -10,6 +10,7 @@ from typing import Any
 import mmssl
 from mmssl import files
 from mmssl.errors import MmsslError
+from mmssl.shards.captions import with_caption_facts
 from mmssl.shards.index import ShardIndex
 from mmssl.shards.manifest import FILE_NAME, Manifest, Shard, Split, load_manifest
 from mmssl.shards.plan import Task, listing_fingerprint, plan_shards
@@ -208,6 +209,7 @@ def _finish(
             **({"missing": {split: len(names) for split, names in missing.items()}} if missing else {}),
         },
     )
+    manifest = with_caption_facts(out, manifest)
     manifest.save(out)
     return manifest
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmssl import files
 from mmssl.errors import MmsslError
 from mmssl.shards.build import field_counts
+from mmssl.shards.captions import with_caption_facts
 from mmssl.shards.index import ShardIndex
 from mmssl.shards.manifest import FILE_NAME, Manifest, Shard, Split
 from mmssl.shards.scan import Problem, Scan, scan_tar
@@ -138,6 +139,7 @@ def _write(
         classes={"class": [str(index) for index in range(number)]} if number else {},
         built={"foreign": True},
     )
+    manifest = with_caption_facts(target, manifest)
     manifest.save(target)
     return manifest
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from mmssl import files
+from mmssl.shards.captions import describe_facts
 from mmssl.shards.index import ShardIndex
 from mmssl.shards.local import LocalShards
 from mmssl.shards.manifest import Manifest, load_manifest
@@ -37,6 +39,9 @@ def summary(root: Path | str) -> RenderableType:
     for label, names in manifest.classes.items():
         shown = ", ".join(names[:12]) + (f", … ({len(names)} classes)" if len(names) > 12 else "")
         parts.append(f"[bold]{label}[/bold]: {shown}")
+    if manifest.built.get("captions"):
+        told = describe_facts(manifest.built["captions"], manifest.samples)
+        parts.append(f"[bold]caption[/bold]: {escape(told)}")
     if manifest.built.get("skipped"):
         parts.append(f"unreadable inputs left out, see skipped.jsonl: {manifest.built['skipped']}")
     return Group(*parts)

@@ -102,6 +102,8 @@ def describe(field: str, data: bytes, classes: dict[str, list[str]]) -> str:
     if field.startswith("label"):
         values = content if isinstance(content, dict) else {"class": content}
         return ", ".join(_class_name(name, value, classes) for name, value in values.items())
+    if field.startswith("caption") and isinstance(content, dict):
+        content = [content.get("caption")]
     if field.startswith("caption") and isinstance(content, list):
         return " · ".join(map(str, content))[:300]
     return json.dumps(content, ensure_ascii=False)[:200]

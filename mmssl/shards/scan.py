@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmssl.errors import MmsslError
 from mmssl.modalities import MODALITIES, split_member
+from mmssl.shards.captions import read_captions
 from mmssl.shards.tar import DamagedTar, Member, members
 
 KNOWN_EXTENSIONS = frozenset(
@@ -138,12 +139,17 @@ class _Scanner:
             self.key = key
             rows.append((key, {}))
         fields = rows[-1][1]
+        if name == "caption" and fields.get("caption.json") == fields.get("meta.json"):
+            fields.pop("caption.json", None)  # a text of its own counts more than what the JSON repeats
         if any(column.partition(".")[0] == name for column in fields):
             self.problem(f"member {member.name!r}: the sample has this field already", key, name)
             return
         fields[f"{name}.{extension}"] = (member.offset, member.size, zlib.crc32(payload))
         if extension == "cls":
             self._count_class(key, payload)
+        alone = not any(column.startswith("caption.") for column in fields)
+        if member.name == f"{key}.json" and alone and _has_caption(payload):
+            fields["caption.json"] = fields["meta.json"]
 
     def _count_class(self, key: str, payload: memoryview) -> None:
         text = bytes(payload[:20]).strip()
@@ -151,3 +157,11 @@ class _Scanner:
             self.result.classes = max(self.result.classes, int(text) + 1)
         else:
             self.problem(f"class {text!r}; expected an integer of 0 or more", key, "label")
+
+
+def _has_caption(payload: memoryview) -> bool:
+    """Whether the JSON that image-text sets keep beside an image holds its caption."""
+    try:
+        return bool(read_captions(payload, "json"))
+    except ValueError:
+        return False

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmssl.modalities import modality_of
+from mmssl.shards.captions import read_captions
 from mmssl.shards.flow.jpeg import flow_from_jpeg
 
 MAX_PIXELS = 178_956_970
@@ -200,10 +201,7 @@ def _json(data: Bytes) -> Any:
 
 
 def _caption(data: Bytes, extension: str) -> list[str]:
-    captions = [_text(data).strip()] if extension == "txt" else _json(data)
-    if not isinstance(captions, list) or not captions or not all(isinstance(item, str) for item in captions):
-        raise ValueError("expected a list of at least one string")
-    return captions
+    return read_captions(data, extension)
 
 
 def _boxes(data: Bytes, extension: str) -> Tensor:

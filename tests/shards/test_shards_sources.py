@@ -228,7 +228,7 @@ def test_tables_of_captions_and_labels(extension: str, build: Build, tmp_path: P
     [
         ("image,caption\n", "split 'train' is empty"),
         ("image,words\na.jpg,x\n", "line 2: no 'caption'"),
-        ("image,caption\na.jpg,\n", "line 2: no 'caption'"),
+        ("image,caption\na.jpg,\n", "a.jpg: no caption: all 1 are empty"),
         ("image,caption\na.jpg,x,y\n", "more fields than column names"),
     ],
 )

@@ -5,6 +5,7 @@ from mmssl.shards.sources.base import BadInput, Item, Listing, Source
 from mmssl.shards.sources.binary_images import BinaryImages
 from mmssl.shards.sources.frame_folders import FrameFolders
 from mmssl.shards.sources.image_folder import ImageFolder
+from mmssl.shards.sources.image_text_folder import ImageTextFolder
 from mmssl.shards.sources.kinetics import Kinetics
 from mmssl.shards.sources.miniworld import Miniworld
 from mmssl.shards.sources.miniworld_clips import MiniworldClips
@@ -22,6 +23,7 @@ SOURCES: dict[str, type[Source]] = {
     "miniworld": Miniworld,
     "miniworld_clips": MiniworldClips,
     "image_folder": ImageFolder,
+    "image_text_folder": ImageTextFolder,
     "binary_images": BinaryImages,
     "table": Table,
     "video_folder": VideoFolder,

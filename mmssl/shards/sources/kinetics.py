@@ -7,7 +7,7 @@ from pydantic import Field
 from mmssl.errors import MmsslError
 from mmssl.shards.sources.base import Listing
 from mmssl.shards.sources.official import Listed, OfficialVideos
-from mmssl.shards.sources.table import read_table
+from mmssl.shards.sources.rows import read_table
 
 
 class Kinetics(OfficialVideos):

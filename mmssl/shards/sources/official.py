@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from mmssl.errors import MmsslError
+from mmssl.shards.captions import caption_member
 from mmssl.shards.sources.base import Item, Listing, Source, refuse_empty, to_json, unique_keys
 from mmssl.shards.sources.files import open_files
 from mmssl.shards.sources.videos import EXTENSIONS, Members, file_samples
@@ -80,7 +81,7 @@ class OfficialVideos(Source, VideoOptions):
         if label is not None:
             members["label.json"] = to_json({"class": label})
         if captions:
-            members["caption.json"] = to_json(list(captions))
+            members |= caption_member(captions)
         yield from file_samples(self.root, item.path, item.key, self, meta, members)
 
 
