@@ -47,7 +47,11 @@ class TrainConfig(Config):
     """Micro-batches that each rank's share of the batch is split into, to save memory.
 
     The gradient is the mean over micro-batches. Methods that compare samples of one batch see only those of
-    a micro-batch, so their objective changes; the log records how many there were."""
+    a micro-batch, so their objective changes, unless ``cached``; the log records how many there were."""
+    cached: bool = Field(False, exclude_if=lambda cached: not cached)
+    """Compare all samples of the batch although micro-batches are encoded one at a time, all but one of them
+    twice: the gradient is that of the whole batch, in the memory of a micro-batch. Needs accumulate > 1 and a
+    method that can (clip, siglip, simclr …). Batch norms still see micro-batches."""
     compile: bool = False
     """Run the method through torch.compile."""
     checkpoint_every: PositiveInt = 500
@@ -61,6 +65,16 @@ class TrainConfig(Config):
     def _one_length(self) -> Self:
         if (self.passes is None) == (self.steps is None):
             raise ValueError("expected exactly one of passes and steps")
+        return self
+
+    @model_validator(mode="after")
+    def _two_passes_are_of_use(self) -> Self:
+        if self.cached and self.accumulate == 1:
+            raise ValueError("cached: expected accumulate > 1; a batch in one piece needs no second pass")
+        if self.cached and self.compile:
+            raise ValueError(
+                "cached: expected compile: false; compiled dropout would differ in the second pass"
+            )
         return self
 
 

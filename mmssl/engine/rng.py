@@ -48,8 +48,13 @@ def gather_states() -> dict[str, Tensor]:
 
 
 def set_state(states: Mapping[str, Tensor], rank: int) -> None:
-    """Take back what ``gather_states`` stored for ``rank``; without a GPU, a GPU's state is left out."""
+    """Take back what ``gather_states`` stored for ``rank``."""
     mine = {name.split(".", 1)[1]: value for name, value in states.items() if name.startswith(f"{rank}.")}
+    put_state(mine)
+
+
+def put_state(mine: Mapping[str, Tensor]) -> None:
+    """Take back what ``get_state`` gave; without a GPU, a GPU's state is left out."""
     torch.set_rng_state(mine["torch"])
     at, has_gauss = mine["numpy.at"].tolist()
     np.random.set_state(

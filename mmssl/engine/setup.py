@@ -7,15 +7,16 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmssl import distributed
 from mmssl.engine.config import TrainConfig
 from mmssl.errors import MmsslError
-from mmssl.methods.base import Method
+from mmssl.methods.base import Method, TwoPart
 from mmssl.models.layout import channels_last
+from mmssl.stream.batch import Batch
 
 Precision = Literal["fp32", "bf16"]
 
@@ -65,11 +66,17 @@ def prepare(method: Method, config: TrainConfig, device: torch.device) -> nn.Mod
 
     The method itself stays the owner of all state; what is returned is only for calling. DDP leaves buffers
     alone: queues are already equal on all ranks, and whether batch statistics are each rank's own or
-    synchronised is the method's declared choice.
+    synchronised is the method's declared choice. With ``cached``, calling it is calling ``method.embed``.
 
     Raises:
-        MmsslError: the batch does not divide by ranks and micro-batches.
+        MmsslError: the batch does not divide by ranks and micro-batches; or ``cached``, and the method does
+            not say what enters its loss.
     """
+    if config.cached and not isinstance(method, TwoPart):
+        raise MmsslError(
+            f"train.cached: {type(method).__name__} does not tell embeddings from loss; "
+            "expected a method with embed and loss_of, or cached: false"
+        )
     world = distributed.world_size()
     if config.batch_size % (world * config.accumulate):
         raise MmsslError(
@@ -82,9 +89,22 @@ def prepare(method: Method, config: TrainConfig, device: torch.device) -> nn.Mod
     method.train()
     if config.compile:
         method.compile()
+    model = Embeds(method) if config.cached else method
     if world == 1:
-        return method
-    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+class Embeds(nn.Module):
+    """A method called for its embeddings; gradients of them reach all of its parameters."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(self.method, TwoPart)
+        return self.method.embed(batch)
 
 
 def describe_hardware(device: torch.device, precision: Precision) -> dict[str, Any]:

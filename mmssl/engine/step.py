@@ -48,6 +48,10 @@ class MicroBatches:
         """The batch on the device, with float views."""
         return self.stream.finish(batch.to(self.device))
 
+    def autocast(self) -> torch.autocast:
+        """The precision of forward passes; weights cast in it are forgotten when it is left."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
     def first_batch(self) -> Batch:
         """The first batch of training, ready for a method's pictures."""
         batches = self.stream.batches(0, 1)
@@ -66,7 +70,7 @@ class MicroBatches:
             # gradients travel between ranks once, with the last micro-batch
             waits = isinstance(model, DistributedDataParallel) and number < self.accumulate
             with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                with self.autocast():
                     loss: Loss = model(self.ready(part))
                 (loss.total / self.accumulate).backward()
             losses.append(Loss(loss.total.detach(), loss.parts, loss.embedding))

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmssl import distributed
 from mmssl.engine import setup
+from mmssl.engine.cache import TwoPasses
 from mmssl.engine.checkpoint import Checkpoints
 from mmssl.engine.config import HARMLESS, TrainConfig
 from mmssl.engine.leave import already_finished, leave_behind, one_writer
@@ -62,7 +63,8 @@ def train(
         stream.quarantine.log_to(folder / "quarantine.jsonl")
         batches = stream.batches(consumed, schedule.steps - first)
         log = Log(folder, step=first, steps=schedule.steps)
-        micro = MicroBatches(stream, config.accumulate, precision, device)
+        passes_over = TwoPasses if config.cached else MicroBatches
+        micro = passes_over(stream, config.accumulate, precision, device)
         watch, recent = Stopwatch(), Recent()
         with closed_after(batches), log, StopSignals() as signals:
             for step in range(first + 1, schedule.steps + 1):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import field_validator
 from torch import Tensor, nn
@@ -116,3 +116,27 @@ class Method(nn.Module, ABC):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Images worth looking at after training: name to (N, 3, H, W) float32 in 0..1."""
         return {}
+
+
+@runtime_checkable
+class TwoPart(Protocol):
+    """A method whose ``forward(batch)`` is ``loss_of(embed(batch), batch)`` can be trained with ``cached``.
+
+    The engine then embeds micro-batches one at a time, compares all of their embeddings at once, and embeds
+    again to differentiate (``mmssl.engine.cache``). ``embed`` is called twice with the same random numbers,
+    so nothing but running statistics of norms may change in it; queues and the like change in ``loss_of``.
+    """
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        """All that enters the loss: (rows, …) tensors in the order of the samples, each row from one sample.
+
+        Only floating ones that depend on parameters are differentiated; whole numbers and masks may be among
+        them.
+        """
+
+    def loss_of(self, embeddings: dict[str, Tensor], batch: Batch) -> Loss:
+        """The objective on embeddings of all of this rank's samples; parameters may be used here too.
+
+        Of ``batch`` it reads ids, labels and what else is ready without ``View.finish``, which has been
+        applied to micro-batches only.
+        """

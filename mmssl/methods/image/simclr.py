@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmssl.distributed import gather, rank
@@ -49,10 +50,17 @@ class SimCLR(Method):
         return two_views(self.config.encoder, (self.config.augmentation,) * 2, self.config.field)
 
     def forward(self, batch: Batch) -> Loss:
+        return self.loss_of(self.embed(batch), batch)
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
         h = self.encoder(batch.image.flatten(0, 1))  # both views in one pass
         z = normalize(self.projector(h).float(), dim=-1).unflatten(0, (-1, 2))
+        return {"h": h.detach(), "z": z}
+
+    def loss_of(self, embeddings: dict[str, Tensor], batch: Batch) -> Loss:
+        z = embeddings["z"]
         contrast = nt_xent(z, gather(z), rank(), self.config.temperature)  # negatives cross ranks
-        return Loss(contrast.loss, contrast.parts(), h.detach())
+        return Loss(contrast.loss, contrast.parts(), embeddings["h"])
 
     def encoders(self) -> Mapping[str, Encoder]:
         return {"image": self.encoder}
