@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.models.artifact import AnyEncoder
+from mmssl.models.artifact import AnyEncoder, VisualEncoder
 from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
+from mmssl.models.text import TextEncoder
 from mmssl.stream.clips.spread import Spread, SpreadClips
 from mmssl.stream.views.aligned import SightView
 from mmssl.stream.views.aligned_clips import SightClips
@@ -28,7 +29,7 @@ UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 class Look:
     """A view, the encoder that it is for, and the words that describe it in a protocol."""
 
-    encoder: AnyEncoder
+    encoder: VisualEncoder
     view: View
     words: str
     views: int = 1
@@ -82,8 +83,9 @@ def look_at(
         field: that the encoder looks at, where it is not called like the modality.
 
     Raises:
-        MmsslError: several crops of a sight other than rgb.
+        MmsslError: several crops of a sight other than rgb, or an encoder of texts.
     """
+    encoder = seeing(encoder)
     sees = sees_of(encoder)
     if sees != "rgb":
         if crops != 1:
@@ -111,7 +113,7 @@ def look_at(
     return Look(encoder, view, f"{what} × {crops} crops of {encoder.image_size} px {where}", views * crops)
 
 
-def _sight(encoder: AnyEncoder, fields: Set[str], clips: int, frames: int, field: str | None) -> Look:
+def _sight(encoder: VisualEncoder, fields: Set[str], clips: int, frames: int, field: str | None) -> Look:
     video = "image" not in fields and "video" in fields
     shown = Shown.to(encoder, video=video, field=field)
     what = f"{sees_of(encoder)} of {shown.field}, largest square in the centre, {shown.size} px"
@@ -124,6 +126,17 @@ def _sight(encoder: AnyEncoder, fields: Set[str], clips: int, frames: int, field
     many = "1 clip in the middle" if clips == 1 else f"mean over {clips} clips, evenly spread"
     rate = f"{encoder.frames} frames every {encoder.stride:.4g} s"
     return Look(encoder, SightClips(shown, clips), f"{many}, of {rate}; {what}", clips)
+
+
+def seeing(encoder: AnyEncoder) -> VisualEncoder:
+    """The encoder, of images or clips.
+
+    Raises:
+        MmsslError: it is one of texts.
+    """
+    if isinstance(encoder, TextEncoder):
+        raise MmsslError("evaluation: encoder: expected an encoder of images or clips, found one of texts")
+    return encoder
 
 
 def sees_of(encoder: AnyEncoder) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.models.artifact import AnyEncoder
+from mmssl.evaluate.looks import seeing
+from mmssl.models.artifact import VisualEncoder
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.base import Timeline
 from mmssl.stream.sample import Sample, Unreadable
@@ -117,13 +118,13 @@ def timelines(
     own = _remembered.setdefault(subject, {})
     key = (split, encoder or next(iter(subject.encoders)), tuple(fields), step)
     if key not in own:
-        own[key] = _walk_all(subject, split, subject.encoder(encoder), tuple(fields), step)
+        own[key] = _walk_all(subject, split, seeing(subject.encoder(encoder)), tuple(fields), step)
     return own[key]
 
 
 @torch.inference_mode()
 def _walk_all(
-    subject: "Subject", split: str, encoder: AnyEncoder, fields: tuple[str, ...], step: float
+    subject: "Subject", split: str, encoder: VisualEncoder, fields: tuple[str, ...], step: float
 ) -> Timelines:
     view = Walk(fields, encoder, step)
     sequences = []
@@ -149,7 +150,7 @@ def _walk_all(
     return Timelines(tuple(sequences), words)
 
 
-def _encode(encoder: AnyEncoder, shown: "_Shown", device: torch.device, batch: int) -> Tensor:
+def _encode(encoder: VisualEncoder, shown: "_Shown", device: torch.device, batch: int) -> Tensor:
     """(n, d) float32; ``batch`` counts frames, so that long windows take no more memory than single ones."""
     rows = max(1, batch // shown.windows.shape[1])
     found = []
@@ -177,7 +178,7 @@ class Walk(View):
 
     optional = ("meta",)
 
-    def __init__(self, fields: tuple[str, ...], encoder: AnyEncoder, step: float) -> None:
+    def __init__(self, fields: tuple[str, ...], encoder: VisualEncoder, step: float) -> None:
         self.fields = fields
         self.step = step
         size = encoder.image_size

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from safetensors.torch import save
 
@@ -16,14 +16,20 @@ from mmssl.models.encoder import (
     StartConfig,
     build_encoder,
     timm_arguments,
+    with_tokenizers,
     with_weights,
 )
+from mmssl.models.text import TextConfig, TextEncoder, TextEncoderConfig, build_text_encoder
+from mmssl.models.text.tokenizer import FILE as TOKENIZER_FILE
+from mmssl.models.text.tokenizer import WordPieces, beside
 from mmssl.models.weights import WEIGHTS_FILE
 
 DESCRIPTION_FILE = "encoder.json"
 
-AnyEncoder = Encoder | ClipEncoder
+VisualEncoder = Encoder | ClipEncoder
 """Of images, or of clips."""
+AnyEncoder = VisualEncoder | TextEncoder
+"""Of images, of clips, or of texts."""
 
 
 class _Clip(Config):
@@ -32,10 +38,26 @@ class _Clip(Config):
     config: ClipConfig
 
 
+class _Text(Config):
+    """Takes any text encoder's configuration by its ``kind``."""
+
+    config: TextConfig
+
+
+@overload
+def build_any(config: EncoderConfig) -> Encoder: ...
+@overload
+def build_any(config: ClipEncoderConfig) -> ClipEncoder: ...
+@overload
+def build_any(config: TextEncoderConfig) -> TextEncoder: ...
+@overload
+def build_any(config: StartConfig) -> AnyEncoder: ...
 def build_any(config: StartConfig) -> AnyEncoder:
-    """The encoder of a configuration, of images or of clips. Raises as those do."""
+    """The encoder of a configuration, of images, clips or texts. Raises as those do."""
     if isinstance(config, EncoderConfig):
         return build_encoder(config)
+    if isinstance(config, TextEncoderConfig):
+        return build_text_encoder(config)
     assert isinstance(config, ClipEncoderConfig)
     return build_clip_encoder(config)
 
@@ -45,17 +67,21 @@ def save_encoder(encoder: AnyEncoder, folder: str | Path, provenance: Mapping[st
 
     The weights of an image encoder are the timm module's own state dict, and ``encoder.json`` holds the call
     of ``timm.create_model`` that takes them (default stems only). It also holds the configuration, without
-    the places where weights had come from, and ``provenance``.
+    the places where weights had come from, and ``provenance``. Beside a text encoder lies its tokenizer.
     """
     folder = Path(folder)
     module = encoder.backbone if isinstance(encoder, Encoder) else encoder
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     write_bytes(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
+    config = with_weights(encoder.config, lambda _: None)
+    if isinstance(encoder, TextEncoder) and isinstance(encoder.tokenizer, WordPieces):
+        encoder.tokenizer.save(folder)
+        config = with_tokenizers(config, lambda _: TOKENIZER_FILE)
     description = {
         "format": "mmssl-encoder",
         "version": 1,
-        "input": "image" if isinstance(encoder, Encoder) else "clip",
-        "config": with_weights(encoder.config, lambda _: None).model_dump(mode="json"),
+        "input": _input(encoder),
+        "config": config.model_dump(mode="json"),
         "dim": encoder.dim,
         "started_from": encoder.config.weights,
         "provenance": dict(provenance),
@@ -63,6 +89,12 @@ def save_encoder(encoder: AnyEncoder, folder: str | Path, provenance: Mapping[st
     if isinstance(encoder, Encoder):
         description["timm"] = {"name": encoder.config.name, "arguments": timm_arguments(encoder.config)}
     write_json(folder / DESCRIPTION_FILE, description)
+
+
+def _input(encoder: AnyEncoder) -> str:
+    if isinstance(encoder, TextEncoder):
+        return "text"
+    return "image" if isinstance(encoder, Encoder) else "clip"
 
 
 def load_encoder(folder: str | Path) -> AnyEncoder:
@@ -80,8 +112,12 @@ def load_encoder(folder: str | Path) -> AnyEncoder:
         raise MmsslError(f"{path}: version: expected 1, found {description.get('version')!r}")
     content = description.get("config", {})
     config: StartConfig
-    if description.get("input", "image") == "clip":
-        config = parse(_Clip, {"config": content}, path).config
-    else:
-        config = parse(EncoderConfig, content, path, at="config")
+    match description.get("input", "image"):
+        case "clip":
+            config = parse(_Clip, {"config": content}, path).config
+        case "text":
+            config = parse(_Text, {"config": content}, path).config
+            config = with_tokenizers(config, lambda name: beside(folder, name))
+        case _:
+            config = parse(EncoderConfig, content, path, at="config")
     return build_any(config.model_copy(update={"weights": str(folder)}))

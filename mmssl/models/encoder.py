@@ -16,7 +16,7 @@ from mmssl.sights import SIGHTS
 
 
 class StartConfig(Config):
-    """What every encoder's configuration has, of images and of clips: where its weights start."""
+    """What every encoder's configuration has, of images, clips and texts: where its weights start."""
 
     weights: str | None = None
     """Where to start: an encoder folder, a .safetensors or .pth file; random where nothing is given."""
@@ -32,9 +32,19 @@ def encoder_configs(config: Any, at: str) -> Iterator[tuple[str, StartConfig]]:
 
 def with_weights(config: Any, change: Callable[[str], str | None]) -> Any:
     """The configuration with the ``weights`` of every encoder that has any changed."""
-    parts = {key: with_weights(part, change) for key, part in _parts(config)}
-    if isinstance(config, StartConfig) and config.weights is not None:
-        parts["weights"] = change(config.weights)
+    return with_changed(config, "weights", change)
+
+
+def with_tokenizers(config: Any, change: Callable[[str], str]) -> Any:
+    """The configuration with the ``tokenizer`` of every text encoder changed."""
+    return with_changed(config, "tokenizer", change)
+
+
+def with_changed(config: Any, name: str, change: Callable[[str], str | None]) -> Any:
+    """The configuration with the field ``name`` of every encoder that has one changed."""
+    parts = {key: with_changed(part, name, change) for key, part in _parts(config)}
+    if isinstance(config, StartConfig) and (value := getattr(config, name, None)) is not None:
+        parts[name] = change(value)
     if isinstance(config, Config):
         return config.model_copy(update=parts)
     if isinstance(config, dict):

@@ -14,6 +14,14 @@ WEIGHTS_FILE = "encoder.safetensors"
 """What an encoder's folder calls its weights."""
 
 
+def how_to_get(name: str) -> str:
+    """What to do about pretrained weights or a tokenizer that are named but not here: none are downloaded."""
+    return (
+        f"nothing is ever downloaded: if {name!r} is a model of a hub, get it where there is a network "
+        f"(`hf download {name} --local-dir FOLDER`) and give the path of its file in that folder"
+    )
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path, network: str) -> None:
     """Load ``state`` whole; ``path`` and ``network`` are for messages.
 
@@ -56,7 +64,8 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
     path = weights_path(source)
     if not path.is_file():
         raise MmsslError(
-            f"{path}: no such file; expected an encoder folder with {WEIGHTS_FILE}, a .safetensors or a .pth"
+            f"{path}: no such file; expected an encoder folder with {WEIGHTS_FILE}, a .safetensors or a "
+            f".pth; {how_to_get(str(source))}"
         )
     try:
         if path.suffix == ".safetensors":

@@ -13,7 +13,8 @@ import fsspec
 from mmssl import files
 from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
-from mmssl.models.weights import WEIGHTS_FILE
+from mmssl.models.text.tokenizer import FILE as TOKENIZER_FILE
+from mmssl.models.weights import WEIGHTS_FILE, how_to_get
 from mmssl.pipeline.recipe import BuildStage, Pipeline, Stage, references
 from mmssl.shards.manifest import FILE_NAME, load_manifest
 from mmssl.shards.recipe import load_recipe
@@ -55,7 +56,7 @@ def identities(pipeline: Pipeline) -> dict[str, Identity]:
     Raw files behind a build are not looked at (there may be millions): when they change, run ``--from`` it.
 
     Raises:
-        MmsslError: a shard recipe, shard set or encoder outside the pipeline is missing or wrong.
+        MmsslError: a shard recipe, shard set, encoder or tokenizer outside the pipeline is missing or wrong.
     """
     found: dict[str, Identity] = {}
     for name in pipeline.order():
@@ -90,15 +91,20 @@ def _without(content: Any, at: str) -> Any:
 
 
 def _of_path(value: str, kind: str, where: str) -> str:
-    """What identifies something outside the pipeline: a shard set's manifest, an encoder's weights."""
+    """What identifies something outside the pipeline: a manifest, an encoder's weights, a vocabulary."""
     try:
         if kind == "build":
             load_manifest(value)  # says what is wrong better than a checksum could
             with fsspec.open(f"{value.rstrip('/')}/{FILE_NAME}", "rb") as file:
                 return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
-        path = Path(value) / WEIGHTS_FILE if Path(value).is_dir() else Path(value)
+        name, expected = (
+            (WEIGHTS_FILE, "an encoder's folder or weights")
+            if kind == "train"
+            else (TOKENIZER_FILE, f"a {TOKENIZER_FILE} or a folder that has one")
+        )
+        path = Path(value) / name if Path(value).is_dir() else Path(value)
         if not path.is_file():
-            raise MmsslError(f"{path}: no such file; expected an encoder's folder or weights")
+            raise MmsslError(f"{path}: no such file; expected {expected}; {how_to_get(value)}")
         with open(path, "rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except MmsslError as error:

@@ -19,6 +19,8 @@ from mmssl.evaluate.base import EvaluationConfig
 from mmssl.methods import parse_method
 from mmssl.methods.base import MethodConfig
 from mmssl.models.encoder import encoder_configs
+from mmssl.models.text import TextEncoderConfig
+from mmssl.models.weights import how_to_get
 from mmssl.pipeline.figures import StagesFigure, check_figures
 from mmssl.stream.config import StreamConfig
 
@@ -37,6 +39,20 @@ class BuildStage(Config):
     """Processes; the result does not depend on it."""
 
 
+class TokenizerStage(Config):
+    """Learn a vocabulary of WordPieces from captions; leaves ``tokenizer.json``."""
+
+    kind: Literal["tokenizer"]
+    shards: str
+    """A build stage, or a shard set."""
+    split: str = "train"
+    """Of which the captions are read."""
+    vocabulary: int = Field(4096, ge=64, le=2**17)
+    """Pieces, at most; few captions give fewer."""
+    field: str = "caption"
+    """The samples' field with the captions."""
+
+
 class TrainStage(Config):
     """Train a method; leaves its encoders."""
 
@@ -44,7 +60,8 @@ class TrainStage(Config):
     data: StreamConfig
     """``sources`` name build stages or shard sets."""
     method: SerializeAsAny[MethodConfig]
-    """``name`` and that method's own keys; ``encoder.weights`` may name an earlier train stage."""
+    """``name`` and that method's own keys; ``encoder.weights`` may name an earlier train stage, and
+    ``tokenizer`` of a text encoder a tokenizer stage."""
     train: TrainConfig
 
 
@@ -90,10 +107,11 @@ class ReportStage(Config):
     """Scores of several stages against a number in which they differ."""
 
 
-Stage = BuildStage | TrainStage | EvaluateStage | ExportStage | ReportStage
+Stage = BuildStage | TokenizerStage | TrainStage | EvaluateStage | ExportStage | ReportStage
 
 STAGES: dict[str, type[Stage]] = {
     "build": BuildStage,
+    "tokenizer": TokenizerStage,
     "train": TrainStage,
     "evaluate": EvaluateStage,
     "export": ExportStage,
@@ -132,14 +150,18 @@ class Pipeline(Config):
         return found
 
 
-def references(stage: Stage) -> Iterator[tuple[str, str, Literal["build", "train"]]]:
+def references(stage: Stage) -> Iterator[tuple[str, str, Literal["build", "tokenizer", "train"]]]:
     """(dotted key, value, kind of stage it may name) of all that a stage takes in, stages and paths alike."""
-    if isinstance(stage, TrainStage):
+    if isinstance(stage, TokenizerStage):
+        yield "shards", stage.shards, "build"
+    elif isinstance(stage, TrainStage):
         for index, source in enumerate(stage.data.sources):
             yield f"data.sources.{index}.shards", source.shards, "build"
         for key, encoder in encoder_configs(stage.method, "method"):
             if encoder.weights not in (None, "timm"):
                 yield f"{key}.weights", split_weights(str(encoder.weights))[0], "train"
+            if isinstance(encoder, TextEncoderConfig) and encoder.tokenizer != "clip":
+                yield f"{key}.tokenizer", encoder.tokenizer, "tokenizer"
     elif isinstance(stage, EvaluateStage):
         yield "encoders", stage.encoders, "train"
         yield "shards", stage.shards, "build"
@@ -258,7 +280,10 @@ def _check_references(pipeline: Pipeline, source: Path | str) -> None:
                 f"expected a {kind} stage ({', '.join(fitting) or 'there is none'}) or a path with a slash"
             )
             if value not in pipeline.stages:
-                raise MmsslError(f"{where}: no stage {value!r}; {expected}{_did_you_mean(value, fitting)}")
+                hint = _did_you_mean(value, fitting)
+                if not hint and kind != "build":
+                    hint = f"; {how_to_get(value)}"
+                raise MmsslError(f"{where}: no stage {value!r}; {expected}{hint}")
             if pipeline.stages[value].kind != kind:
                 raise MmsslError(
                     f"{where}: {value!r} is a stage of kind {pipeline.stages[value].kind}; {expected}"

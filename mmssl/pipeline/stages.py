@@ -16,7 +16,7 @@ from mmssl.errors import MmsslError
 from mmssl.methods import build_method
 from mmssl.methods.base import DataInfo
 from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
-from mmssl.models.encoder import with_weights
+from mmssl.models.encoder import with_tokenizers, with_weights
 from mmssl.models.interchange import export_encoder
 from mmssl.pipeline.identity import shard_overrides
 from mmssl.pipeline.questions import Question, ask
@@ -26,9 +26,11 @@ from mmssl.pipeline.recipe import (
     ExportStage,
     Pipeline,
     ReportStage,
+    TokenizerStage,
     TrainStage,
     split_weights,
 )
+from mmssl.pipeline.tokenizer import make_tokenizer
 from mmssl.shards.build import build_shards
 from mmssl.shards.manifest import load_manifest
 from mmssl.shards.recipe import load_recipe
@@ -54,6 +56,10 @@ class Place:
     def shards(self, value: str) -> str:
         """A shard set's root: a build stage's folder, or the path itself."""
         return str(self.root / value) if value in self.pipeline.stages else value
+
+    def tokenizer(self, value: str) -> str:
+        """``clip``, a tokenizer stage's folder, or the path itself."""
+        return value if value == "clip" else self.shards(value)
 
     def encoders(self, value: str) -> dict[str, Path]:
         """Encoder folders by name: those a train stage left, or the one at a path (as ``image``)."""
@@ -103,6 +109,10 @@ def run_build(stage: BuildStage, place: Place) -> None:
         )
 
 
+def run_tokenizer(stage: TokenizerStage, place: Place) -> None:
+    make_tokenizer(place.shards(stage.shards), stage.split, stage.field, stage.vocabulary, place.folder)
+
+
 def run_train(stage: TrainStage, place: Place) -> None:
     sources = tuple(
         source.model_copy(update={"shards": place.shards(source.shards)}) for source in stage.data.sources
@@ -110,7 +120,8 @@ def run_train(stage: TrainStage, place: Place) -> None:
     workers = stage.data.workers if place.workers is None else place.workers
     data = stage.data.model_copy(update={"sources": sources, "workers": workers})
     torch.manual_seed(stage.train.seed)  # first weights are the seed's, whatever this process did before
-    method = build_method(with_weights(stage.method, place.weights), data_info(data), f"stage {place.name!r}")
+    config = with_tokenizers(with_weights(stage.method, place.weights), place.tokenizer)
+    method = build_method(config, data_info(data), f"stage {place.name!r}")
     stream = Stream(
         data,
         method.views,
@@ -168,6 +179,7 @@ def run_report(stage: ReportStage, place: Place) -> None:
 
 RUN: dict[str, Callable[[Any, Place], None]] = {
     "build": run_build,
+    "tokenizer": run_tokenizer,
     "train": run_train,
     "evaluate": run_evaluate,
     "export": run_export,

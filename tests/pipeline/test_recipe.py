@@ -64,7 +64,7 @@ def test_overrides_in_short_and_in_full(folder: Path) -> None:
         ("simcrl.train.steps=3", ["stages.simcrl.kind", "missing", "did you mean 'simclr'"]),
         (
             "report.kind=rapport",
-            ["stages.report.kind", "expected one of build, train", "did you mean 'report'"],
+            ["stages.report.kind", "expected one of build, tokenizer, train", "did you mean 'report'"],
         ),
         ("stagess.x=1", ["stages.stagess", "kind"]),
         ("again=5", ["again", "unknown key"]),

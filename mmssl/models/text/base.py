@@ -33,3 +33,14 @@ class TextEncoder(nn.Module, ABC):
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict from a file under this module's names; here they are the same."""
         return dict(state)
+
+
+def positions_cut(state: Mapping[str, Tensor], table: str, context: int) -> dict[str, Tensor]:
+    """A state dict whose position table (positions, width) of that name keeps its first ``context`` rows.
+
+    Pre-training on pairs of captions has more positions than a tower that reads single ones.
+    """
+    state = dict(state)
+    if table in state:
+        state[table] = state[table][:context]
+    return state

@@ -1,12 +1,12 @@
 """Texts to tokens: open_clip's byte pairs, or WordPieces that were trained on a shard set's own captions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tokenizers
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from mmssl.files import write_bytes
 FILE = "tokenizer.json"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Of WordPieces, in the order of their numbers: what BERT calls them (Devlin et al., NAACL 2019)."""
+LONGEST_WORD = 100
+"""Characters; the library takes longer words for unknown."""
 
 
 class Tokenizer(ABC):
@@ -51,9 +53,17 @@ class BytePairs(Tokenizer):
     """CLIP's vocabulary of 49408 byte pairs; lower case, and every text can be spelt."""
 
     def __init__(self) -> None:
+        from open_clip.tokenizer import SimpleTokenizer  # slow to import, and few runs need it
+
         self._inner = SimpleTokenizer()
         self.vocabulary = int(self._inner.vocab_size)
         self.pad, self.start, self.end = 0, self._inner.sot_token_id, self._inner.eot_token_id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BytePairs)
+
+    def __hash__(self) -> int:
+        return hash(BytePairs)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._inner.encode(text) for text in texts]
@@ -73,18 +83,39 @@ class WordPieces(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int) -> "WordPieces":
-        """Learn at most ``vocabulary`` pieces, those of ``SPECIAL`` among them, from lower-cased texts."""
-        inner = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        inner.normalizer = normalizers.BertNormalizer(lowercase=True)
-        inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        inner.decoder = decoders.WordPiece()
-        inner.train_from_iterator(
-            texts,
-            trainers.WordPieceTrainer(
-                vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
-            ),
+        """Learn at most ``vocabulary`` pieces, those of ``SPECIAL`` among them, from lower-cased texts.
+
+        The same texts give the same pieces under the same numbers. Of the characters, the most frequent get
+        pieces, so many that half of the vocabulary is left for longer ones; others are unknown.
+        """
+        words = _count_words(texts)
+        characters: Counter[str] = Counter()
+        for word, count in words.items():
+            for character in word:
+                characters[character] += count
+        ranked = sorted(characters, key=lambda character: (-characters[character], character))
+        alphabet = set(ranked[: max(1, (vocabulary - len(SPECIAL)) // 4)])
+        # The trainer numbers pieces inside of words as it meets them, in the order of a hash table that is
+        # another one in every process, and breaks ties by number; named as special they are numbered before.
+        inside = sorted({f"##{character}" for word in words for character in word[1:]})
+        known = [piece for piece in inside if piece[2:] in alphabet]
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[*SPECIAL, *known],
+            initial_alphabet=sorted(alphabet),
+            limit_alphabet=len(alphabet),
+            show_progress=False,
         )
-        return cls(inner)
+        learner = _bare(models.WordPiece(unk_token="[UNK]"))
+        learner.train_from_iterator(_repeated(words), trainer)
+        return cls(_bare(models.WordPiece(learner.get_vocab(), unk_token="[UNK]")))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same texts become the same numbers."""
+        return isinstance(other, WordPieces) and self._inner.to_str() == other._inner.to_str()
+
+    def __hash__(self) -> int:
+        return hash(self._inner.to_str())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._inner.encode_batch(list(texts), add_special_tokens=False)]
@@ -92,9 +123,40 @@ class WordPieces(Tokenizer):
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._inner.decode(list(tokens)))
 
-    def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json``."""
-        write_bytes(folder / FILE, self._inner.to_str(pretty=True).encode())
+    def save(self, folder: Path, name: str = FILE) -> None:
+        """Write it to ``folder``; under its own name ``folder`` itself can then be named as the tokenizer."""
+        write_bytes(folder / name, self._inner.to_str(pretty=True).encode())
+
+
+def beside(folder: Path, name: str) -> str:
+    """A tokenizer that was saved in ``folder``, under the name that the configuration there has for it."""
+    return name if name == "clip" else str(folder / name)
+
+
+def _bare(model: models.WordPiece) -> tokenizers.Tokenizer:
+    """A tokenizer of lower-cased words that ends no text and begins none."""
+    inner = tokenizers.Tokenizer(model)
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece()
+    inner.add_special_tokens(list(SPECIAL))
+    return inner
+
+
+def _count_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs, of those that are not too long for WordPieces."""
+    normaliser, cutter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in cutter.pre_tokenize_str(normaliser.normalize_str(text)))
+    return Counter({word: count for word, count in words.items() if len(word) <= LONGEST_WORD})
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    """Texts that have every word as often as it was counted, none of them long."""
+    for word, count in words.items():
+        for start in range(0, count, 1000):
+            yield " ".join([word] * min(1000, count - start))
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
