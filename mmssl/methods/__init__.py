@@ -14,6 +14,7 @@ from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
 from mmssl.methods.language.clip import CLIP
+from mmssl.methods.language.ms_clip import MSCLIP
 from mmssl.methods.language.siglip import SigLIP
 from mmssl.methods.multiview.cmc import CMC
 from mmssl.methods.multiview.coclr import CoCLR
@@ -37,6 +38,7 @@ METHODS: dict[str, type[Method]] = {
     "mae": MAE,
     "clip": CLIP,
     "siglip": SigLIP,
+    "ms_clip": MSCLIP,
     "cmc": CMC,
     "crd": CRD,
     "coclr": CoCLR,

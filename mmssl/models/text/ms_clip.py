@@ -1,5 +1,6 @@
 """Modality-shared layers: a text encoder whose attention and MLPs are those of a vision transformer."""
 
+import math
 from typing import Any
 
 import torch
@@ -33,12 +34,14 @@ def vision_transformer(tower: nn.Module) -> VisionTransformer:
     """
     vit: Any = next((part for part in tower.modules() if isinstance(part, VisionTransformer)), None)
     if vit is None:
-        raise MmsslError("ms_clip: image: expected a vision transformer of timm, such as vit_tiny_patch16_224")
+        raise MmsslError(
+            "ms_clip: image: expected a vision transformer of timm, such as vit_tiny_patch16_224"
+        )
     for number, block in enumerate(vit.blocks):
         if not _plain(block):
             raise MmsslError(
-                f"ms_clip: image: block {number} is no plain transformer layer (attention with bias and an MLP "
-                "with GELU, no norms inside, no scales of its own); expected a ViT as in Dosovitskiy et al."
+                f"ms_clip: image: block {number} is no plain transformer layer; expected attention with bias, "
+                "an MLP with GELU, and no norms or scales but the two before them, as in ViT-B"
             )
     return vit
 
@@ -63,12 +66,11 @@ def text_like(vit: VisionTransformer, config: ClipTextConfig) -> ClipTextConfig:
         MmsslError: it says others.
     """
     block: Any = vit.blocks[0]
-    like = {
-        "width": vit.embed_dim,
-        "heads": block.attn.num_heads,
-        "layers": len(vit.blocks),
-        "mlp_ratio": block.mlp.fc1.out_features / vit.embed_dim,
-    }
+    width, hidden = vit.embed_dim, block.mlp.fc1.out_features
+    ratio = hidden / width
+    if int(width * ratio) < hidden:  # open_clip rounds down, and the quotient may have been rounded too
+        ratio = math.nextafter(ratio, math.inf)
+    like = {"width": width, "heads": block.attn.num_heads, "layers": len(vit.blocks), "mlp_ratio": ratio}
     for name, value in like.items():
         if name in config.model_fields_set and getattr(config, name) != value:
             raise MmsslError(
