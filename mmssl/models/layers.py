@@ -23,8 +23,8 @@ def layer_scales(encoder: nn.Module, decay: float) -> dict[int, float]:
 def layers_above(encoder: nn.Module) -> dict[int, int]:
     """id(parameter) → number of layers above it; parameters behind the backbone are not listed.
 
-    timm divides its own backbones into layers (of a ResNet every block is one, of a ViT every block and the
-    closing norm); of VideoViT every block is one, and of VideoNet every stage.
+    timm divides its own backbones into layers: every block is one, and what closes the network belongs to
+    the last of them. Of VideoViT every block and the norm is one, and of VideoNet every stage.
     """
     for module in encoder.modules():
         if isinstance(module, VideoViT):
