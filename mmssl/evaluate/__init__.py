@@ -20,6 +20,9 @@ from mmssl.evaluate.finetune import Finetune
 from mmssl.evaluate.folds import Folds
 from mmssl.evaluate.health import Health
 from mmssl.evaluate.knn import KNN
+from mmssl.evaluate.language.gap import ModalityGap
+from mmssl.evaluate.language.text_retrieval import TextRetrieval
+from mmssl.evaluate.language.zero_shot import ZeroShot
 from mmssl.evaluate.leaks import Leaks
 from mmssl.evaluate.linear import Linear
 from mmssl.evaluate.phases import Phases
@@ -50,6 +53,9 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "segmentation": Segmentation,
     "depth": Depth,
     "normals": Normals,
+    "zero_shot": ZeroShot,
+    "text_retrieval": TextRetrieval,
+    "modality_gap": ModalityGap,
 }
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""Evaluations of a method that brings pictures and words into one space."""
