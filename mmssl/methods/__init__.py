@@ -13,7 +13,9 @@ from mmssl.methods.image.mae import MAE
 from mmssl.methods.image.moco import MoCoV1, MoCoV2
 from mmssl.methods.image.moco_v3 import MoCoV3
 from mmssl.methods.image.simclr import SimCLR
+from mmssl.methods.language.bert import BERT
 from mmssl.methods.language.clip import CLIP
+from mmssl.methods.language.distil import Distil
 from mmssl.methods.language.ms_clip import MSCLIP
 from mmssl.methods.language.siglip import SigLIP
 from mmssl.methods.multiview.cmc import CMC
@@ -39,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "clip": CLIP,
     "siglip": SigLIP,
     "ms_clip": MSCLIP,
+    "distil": Distil,
     "cmc": CMC,
     "crd": CRD,
     "coclr": CoCLR,
@@ -50,6 +53,7 @@ METHODS: dict[str, type[Method]] = {
     "order": Order,
     "video_mae": VideoMAE,
     "crw": CRW,
+    "bert": BERT,
     "udt": UDT,
     "ludt": LUDT,
 }

@@ -13,6 +13,7 @@ import fsspec
 from mmssl import files
 from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
+from mmssl.methods.artifact import WEIGHTS as METHOD_FILE
 from mmssl.models.text.tokenizer import FILE as TOKENIZER_FILE
 from mmssl.models.weights import WEIGHTS_FILE, how_to_get
 from mmssl.pipeline.recipe import BuildStage, Pipeline, Stage, references
@@ -102,6 +103,8 @@ def _of_path(value: str, kind: str, where: str) -> str:
             if kind == "train"
             else (TOKENIZER_FILE, f"a {TOKENIZER_FILE} or a folder that has one")
         )
+        if kind == "train" and (Path(value) / METHOD_FILE).is_file():
+            name = METHOD_FILE  # a whole method's folder
         path = Path(value) / name if Path(value).is_dir() else Path(value)
         if not path.is_file():
             raise MmsslError(f"{path}: no such file; expected {expected}; {how_to_get(value)}")

@@ -68,10 +68,15 @@ class Place:
         return encoder_folders(self.root / value)
 
     def weights(self, value: str) -> str:
-        """``encoder.weights`` as the encoder takes it: a stage becomes its encoder's folder."""
+        """``encoder.weights`` as the encoder takes it: a stage becomes its encoder's folder.
+
+        ``STAGE:method`` is the whole method that the stage left, heads and all: the stage's own folder.
+        """
         stage, wanted = split_weights(value)
         if stage not in self.pipeline.stages:
             return value
+        if wanted == "method":
+            return str(self.root / stage)
         found = self.encoders(stage)
         if wanted is None and len(found) == 1:
             return str(next(iter(found.values())))

@@ -40,8 +40,8 @@ def vision_transformer(tower: nn.Module) -> VisionTransformer:
     for number, block in enumerate(vit.blocks):
         if not _plain(block):
             raise MmsslError(
-                f"ms_clip: image: block {number} is no plain transformer layer; expected attention with bias, "
-                "an MLP with GELU, and no norms or scales but the two before them, as in ViT-B"
+                f"ms_clip: image: block {number} is no plain transformer layer; expected attention with "
+                "bias, an MLP with GELU, and no norms or scales but the two before them, as in ViT-B"
             )
     return vit
 
