@@ -23,7 +23,7 @@ class BertTextConfig(TextEncoderConfig):
     """Width of the MLPs, relative to ``width``."""
     context: int = Field(32, ge=3)
     """Tokens that are read, [CLS] and [SEP] among them."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of states and of attention, in training."""
     pool: Literal["mean", "cls"] = "mean"
     """The mean of all tokens but the padding, or the state of [CLS]."""
