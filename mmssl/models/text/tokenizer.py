@@ -1,5 +1,6 @@
 """Texts to tokens: open_clip's byte pairs, or WordPieces that were trained on a shard set's own captions."""
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from mmssl.files import write_bytes
 
 FILE = "tokenizer.json"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Of WordPieces, in the order of their numbers: what BERT calls them (Devlin et al., NAACL 2019)."""
+"""Of WordPieces, as BERT calls them (Devlin et al., NAACL 2019); those learned here begin with them."""
 LONGEST_WORD = 100
 """Characters; the library takes longer words for unknown."""
 
@@ -77,9 +78,12 @@ class WordPieces(Tokenizer):
     """A WordPiece vocabulary in a file that the tokenizers library, and so transformers, reads."""
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        inner.no_padding()
+        inner.no_truncation()
         self._inner = inner
-        self.vocabulary = inner.get_vocab_size()
-        self.pad, self.unknown, self.start, self.end, self.mask = range(len(SPECIAL))
+        numbers = inner.get_vocab()
+        self.vocabulary = len(numbers)
+        self.pad, self.unknown, self.start, self.end, self.mask = (numbers[token] for token in SPECIAL)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int) -> "WordPieces":
@@ -112,10 +116,16 @@ class WordPieces(Tokenizer):
 
     def __eq__(self, other: object) -> bool:
         """Whether the same texts become the same numbers."""
-        return isinstance(other, WordPieces) and self._inner.to_str() == other._inner.to_str()
+        return isinstance(other, WordPieces) and self._spelling == other._spelling
 
     def __hash__(self) -> int:
-        return hash(self._inner.to_str())
+        return hash(self._spelling)
+
+    @property
+    def _spelling(self) -> str:
+        """All that decides about numbers; start and end are added by other code than the library's here."""
+        content = json.loads(self._inner.to_str())
+        return json.dumps({key: content[key] for key in content if key != "post_processor"}, sort_keys=True)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._inner.encode_batch(list(texts), add_special_tokens=False)]
@@ -174,6 +184,8 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         inner = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         raise MmsslError(f"{path}: not a tokenizer: {error}") from error
-    if [inner.token_to_id(token) for token in SPECIAL] != list(range(len(SPECIAL))):
-        raise MmsslError(f"{path}: expected {', '.join(SPECIAL)} as the first tokens, in this order")
+    if lacking := [token for token in SPECIAL if inner.token_to_id(token) is None]:
+        raise MmsslError(
+            f"{path}: expected BERT's {', '.join(SPECIAL)} among the tokens; {lacking[0]} is not"
+        )
     return WordPieces(inner)

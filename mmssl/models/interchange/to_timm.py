@@ -1,12 +1,9 @@
-"""Encoders for the world outside: a folder that plain timm loads, with a card that says what it is.
+"""Image encoders for the world outside: a folder that plain timm loads, with a card that says what it is.
 
 The way back needs no code here: ``EncoderConfig.weights`` takes the exported ``model.safetensors``, any other
 safetensors file with timm's parameter names, or the folder of an earlier stage's encoder.
 """
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,12 +11,11 @@ from typing import Any
 from safetensors.torch import save
 
 from mmssl import files
-from mmssl.errors import MmsslError
-from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
 from mmssl.models.encoder import Encoder, timm_arguments
+from mmssl.models.interchange.folder import new_folder, told
 from mmssl.sights import SIGHTS
 
-FORMATS = ("timm",)
+NAMES = frozenset({"model.safetensors", "config.json", "README.md"})
 
 _CONV = "model.conv1 = torch.nn.Conv2d({{channels}}, {{width}}, 3, stride={stride}, padding=1, bias=False)\n"
 _NO_POOL = "model.maxpool = torch.nn.Identity()\n"
@@ -48,44 +44,21 @@ $provenance
 """)
 
 
-def export_encoder(folder_in: Path | str, folder_out: Path | str, format: str = "timm") -> Path:
-    """Write ``folder_out`` with ``model.safetensors``, ``config.json`` and ``README.md``; return it.
+def export_timm(encoder: Encoder, provenance: dict[str, Any], folder: Path) -> Path:
+    """Write ``folder`` with ``model.safetensors``, ``config.json`` and ``README.md``; return it.
 
-    The folder appears whole or not at all. ``config.json`` has the form that timm reads from a folder, so
-    for default stems ``timm.create_model("local-dir:FOLDER", pretrained=True)`` is the trained network.
+    ``config.json`` has the form that timm reads from a folder, so for default stems
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` is the trained network.
 
     Raises:
-        MmsslError: unknown format, no encoder in ``folder_in``, or ``folder_out`` holds something else.
+        MmsslError: ``folder`` holds something else, or could not be written.
     """
-    if format not in FORMATS:
-        raise MmsslError(f"export: format: expected one of {', '.join(FORMATS)}, found {format!r}")
-    folder_in, folder_out = Path(folder_in), Path(folder_out)
-    encoder = load_encoder(folder_in)
-    if not isinstance(encoder, Encoder):
-        raise MmsslError(f"{folder_in}: a clip encoder; timm knows image encoders only")
-    provenance = files.read_json(folder_in / DESCRIPTION_FILE, "an encoder's description").get(
-        "provenance", {}
-    )
-    if folder_out.exists() and not _is_export(folder_out):
-        raise MmsslError(
-            f"{folder_out}: already exists and is not an exported encoder; expected a new folder"
-        )
-    folder_out.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder_out.name}.", suffix=".part", dir=folder_out.parent))
-    try:
-        new.chmod(0o755)
+    with new_folder(folder, NAMES) as new:
         weights = {name: value.contiguous() for name, value in encoder.backbone.state_dict().items()}
         files.write_bytes(new / "model.safetensors", save(weights, metadata={"format": "pt"}))
         files.write_json(new / "config.json", timm_config(encoder, provenance))
         files.write_bytes(new / "README.md", card(encoder, provenance).encode())
-        if folder_out.exists():
-            shutil.rmtree(folder_out)
-        new.rename(folder_out)
-    except OSError as error:
-        raise MmsslError(f"{folder_out}: could not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return folder_out
+    return folder
 
 
 def timm_config(encoder: Encoder, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -141,11 +114,5 @@ def card(encoder: Encoder, provenance: dict[str, Any]) -> str:
         mean=", ".join(f"{value:g}" for value in encoder.mean),
         std=", ".join(f"{value:g}" for value in encoder.std),
         snippet=snippet(encoder),
-        provenance=json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False),
+        provenance=told(provenance),
     )
-
-
-def _is_export(folder: Path) -> bool:
-    """Whether the folder is empty or an earlier export, which may be replaced."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    return not names or names == {"model.safetensors", "config.json", "README.md"}
