@@ -1,4 +1,4 @@
-"""Modality-shared CLIP: which tensors are one, what each modality still has of its own, and that both learn."""
+"""Modality-shared CLIP: which tensors are one, what each modality has of its own, and that both learn."""
 
 import copy
 import json
@@ -79,7 +79,7 @@ def test_the_text_tower_takes_its_shape_from_the_image_tower() -> None:
 
 
 def test_a_layer_reads_as_it_sees_but_for_its_norms_and_the_mask() -> None:
-    """Queries, keys, values and heads lie alike in both libraries: timm's layer is the oracle of the text's."""
+    """Queries, keys, values and heads lie alike in both libraries: timm's layer is the oracle."""
     method = made().double().eval()
     with torch.no_grad():
         for p in method.parameters():
