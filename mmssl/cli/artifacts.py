@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Encoder = Annotated[
-    Path, typer.Argument(help="Folder with encoder.safetensors: runs/PIPELINE/STAGE/encoders/NAME.")
+    Path,
+    typer.Argument(
+        help="Folder with encoder.safetensors: runs/PIPELINE/STAGE/encoders/NAME; of a CLIP the stage's own."
+    ),
 ]
 
 
@@ -25,12 +28,17 @@ def report(
 def export(
     encoder: Encoder,
     out: Annotated[Path, typer.Option(help="Folder to write; must not hold anything else.")],
-    format: Annotated[str, typer.Option(help="timm: weights and configuration that timm loads.")] = "timm",
+    format: Annotated[
+        str,
+        typer.Option(help="What shall load it: timm (images), open_clip (CLIP), transformers (CLIP, BERT)."),
+    ] = "timm",
 ) -> None:
-    """Write an encoder in a form that other tools load.
+    """Write an encoder, or a whole CLIP, in a form that other tools load.
 
     Example: `mmssl export runs/cifar10/simclr/encoders/image --out my_resnet18`
-    """
-    from mmssl.models.interchange import export_encoder
 
-    print(export_encoder(encoder, out, format))
+    Example: `mmssl export runs/clip/clip --format open_clip --out my_clip`
+    """
+    from mmssl.methods.language.exchange import export
+
+    print(export(encoder, out, format))

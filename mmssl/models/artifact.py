@@ -97,6 +97,12 @@ def _input(encoder: AnyEncoder) -> str:
     return "image" if isinstance(encoder, Encoder) else "clip"
 
 
+def reads_text(folder: str | Path) -> bool:
+    """Whether the encoder that ``save_encoder`` wrote to ``folder`` is one of texts."""
+    description = read_json(Path(folder) / DESCRIPTION_FILE, "an encoder's description")
+    return isinstance(description, dict) and description.get("input") == "text"
+
+
 def load_encoder(folder: str | Path) -> AnyEncoder:
     """Read what ``save_encoder`` wrote.
 

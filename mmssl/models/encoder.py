@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmssl.config import Config
 from mmssl.errors import MmsslError
 from mmssl.models import dcfnet, resnet_stride8  # noqa: F401 (timm knows them once they are imported)
+from mmssl.models.dialects import image_part
 from mmssl.models.weights import load_state, read_tensors, weights_path
 from mmssl.sights import SIGHTS
 
@@ -46,7 +47,8 @@ def with_changed(config: Any, name: str, change: Callable[[str], str | None]) ->
     if isinstance(config, StartConfig) and (value := getattr(config, name, None)) is not None:
         parts[name] = change(value)
     if isinstance(config, Config):
-        return config.model_copy(update=parts)
+        # what was left to its default still counts as left
+        return config.model_copy(update={k: part for k, part in parts.items() if part != getattr(config, k)})
     if isinstance(config, dict):
         return parts
     if isinstance(config, tuple):
@@ -82,7 +84,10 @@ class EncoderConfig(StartConfig):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed on to ``timm.create_model``, for instance ``{patch_size: 4, global_pool: avg}``."""
     weights: str | None = None
-    """Where to start: an encoder folder, a .safetensors or .pth file, ``timm`` for timm's own, or random."""
+    """Where to start: an encoder folder, a .safetensors or .pth file, ``timm`` for timm's own, or random.
+
+    Also a CLIP's folder or file of open_clip or transformers, whose image tower is taken: ``name`` is then
+    what timm calls that ViT, vit_base_patch32_clip_224 or vit_base_patch32_clip_quickgelu_224 (OpenAI's)."""
     mean: tuple[float, ...] = ()
     """What is subtracted from every channel; by default what suits ``sees``."""
     std: tuple[PositiveFloat, ...] = ()
@@ -198,12 +203,12 @@ def _small_stem(backbone: Any, config: EncoderConfig) -> None:
 def load_weights(encoder: Encoder, source: str | Path) -> None:
     """Load the backbone's weights from an encoder folder, a .safetensors file or a .pth of plain tensors.
 
-    A classifier in the file is left out; everything else must match.
+    A classifier in the file is left out, of a CLIP its image tower is taken; everything else must match.
 
     Raises:
         MmsslError: nothing there, not readable as tensors, or keys and shapes of another network.
     """
-    state = read_tensors(source)
+    state = image_part(read_tensors(source), encoder.backbone.state_dict())
     classifier = getattr(encoder.backbone, "pretrained_cfg", {}).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{n}." for n in names))}

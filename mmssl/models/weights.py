@@ -14,11 +14,28 @@ WEIGHTS_FILE = "encoder.safetensors"
 """What an encoder's folder calls its weights."""
 
 
+FOREIGN_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+"""What folders of open_clip, timm and transformers call theirs, in the order in which they are taken."""
+
+
 def how_to_get(name: str) -> str:
-    """What to do about pretrained weights or a tokenizer that are named but not here: none are downloaded."""
+    """What to do about pretrained weights or a tokenizer that are named but not here: none are downloaded.
+
+    ``name`` may also be ``MODEL/TAG`` as open_clip lists them.
+    """
+    from open_clip import get_pretrained_cfg  # slow to import, and only errors need it
+
+    known = get_pretrained_cfg(*name.split("/", 1)) if "/" in name else {}
+    repository = "/".join(known.get("hf_hub", name).split("/")[:2])
     return (
         f"nothing is ever downloaded: if {name!r} is a model of a hub, get it where there is a network "
-        f"(`hf download {name} --local-dir FOLDER`) and give the path of its file in that folder"
+        f"(`hf download {repository} --local-dir FOLDER`) and give the path of that folder"
     )
 
 
@@ -45,9 +62,12 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path, netwo
 
 
 def weights_path(source: str | Path) -> Path:
-    """The file itself, or the weights in an encoder's folder."""
+    """The file itself, or the weights in the folder of an encoder or of another library's model."""
     path = Path(source)
-    return path / WEIGHTS_FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    found = [name for name in (WEIGHTS_FILE, *FOREIGN_FILES) if (path / name).is_file()]
+    return path / (found or [WEIGHTS_FILE])[0]
 
 
 def _some(keys: list[str]) -> str:
@@ -56,7 +76,7 @@ def _some(keys: list[str]) -> str:
 
 
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
-    """A state dict from an encoder's folder, a .safetensors file or a .pth of plain tensors.
+    """A state dict from a folder (see ``weights_path``), a .safetensors file or a .pth of plain tensors.
 
     Raises:
         MmsslError: nothing there, or not readable as tensors.

@@ -15,7 +15,7 @@ from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
 from mmssl.methods.artifact import WEIGHTS as METHOD_FILE
 from mmssl.models.text.tokenizer import FILE as TOKENIZER_FILE
-from mmssl.models.weights import WEIGHTS_FILE, how_to_get
+from mmssl.models.weights import how_to_get, weights_path
 from mmssl.pipeline.recipe import BuildStage, Pipeline, Stage, references
 from mmssl.shards.manifest import FILE_NAME, load_manifest
 from mmssl.shards.recipe import load_recipe
@@ -99,7 +99,7 @@ def _of_path(value: str, kind: str, where: str) -> str:
             with fsspec.open(f"{value.rstrip('/')}/{FILE_NAME}", "rb") as file:
                 return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
         name, expected = (
-            (WEIGHTS_FILE, "an encoder's folder or weights")
+            (weights_path(value).name, "a folder with weights, or weights")
             if kind == "train"
             else (TOKENIZER_FILE, f"a {TOKENIZER_FILE} or a folder that has one")
         )

@@ -7,17 +7,17 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, SerializeAsAny
+from pydantic import Field, PositiveInt, SerializeAsAny, model_validator
 
 from mmssl.config import Config, parse, read_yaml
 from mmssl.engine.config import TrainConfig
 from mmssl.errors import MmsslError
 from mmssl.evaluate import EVALUATIONS, parse_evaluation
 from mmssl.evaluate.base import EvaluationConfig
-from mmssl.methods import parse_method
-from mmssl.methods.base import MethodConfig
+from mmssl.methods import METHODS, parse_method
+from mmssl.methods.base import MethodConfig, TwoPart
 from mmssl.models.encoder import encoder_configs
 from mmssl.models.text import TextEncoderConfig
 from mmssl.models.weights import how_to_get
@@ -64,6 +64,13 @@ class TrainStage(Config):
     ``tokenizer`` of a text encoder a tokenizer stage."""
     train: TrainConfig
 
+    @model_validator(mode="after")
+    def _can_be_cached(self) -> Self:
+        able = [name for name, method in METHODS.items() if issubclass(method, TwoPart)]
+        if self.train.cached and self.method.name not in able:
+            raise ValueError(f"train.cached: expected one of {', '.join(able)}, found {self.method.name}")
+        return self
+
 
 class EvaluateStage(Config):
     """Question a stage's encoders, and the same networks untrained."""
@@ -91,12 +98,16 @@ class EvaluateStage(Config):
 
 
 class ExportStage(Config):
-    """Write a stage's encoders in a form that other tools load, each in a subfolder of its name."""
+    """Write a stage's encoders in a form that other tools load, each in a subfolder of its name.
+
+    A method between images and texts goes whole into the subfolder ``model``, except to timm, which takes
+    encoders of images.
+    """
 
     kind: Literal["export"]
     encoders: str
-    """A train stage, or the path of one encoder's folder."""
-    format: Literal["timm"] = "timm"
+    """A train stage, or the path of its folder or of one encoder's."""
+    format: Literal["timm", "open_clip", "transformers"] = "timm"
 
 
 class ReportStage(Config):

@@ -15,9 +15,9 @@ from mmssl.engine.train import train
 from mmssl.errors import MmsslError
 from mmssl.methods import build_method
 from mmssl.methods.base import DataInfo
-from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder
+from mmssl.methods.language.exchange import export, has_both_towers
+from mmssl.models.artifact import DESCRIPTION_FILE, load_encoder, reads_text
 from mmssl.models.encoder import with_tokenizers, with_weights
-from mmssl.models.interchange import export_encoder
 from mmssl.pipeline.identity import shard_overrides
 from mmssl.pipeline.questions import Question, ask
 from mmssl.pipeline.recipe import (
@@ -172,8 +172,14 @@ def run_evaluate(stage: EvaluateStage, place: Place) -> None:
 
 
 def run_export(stage: ExportStage, place: Place) -> None:
-    for name, folder in place.encoders(stage.encoders).items():
-        export_encoder(folder, place.folder / name, stage.format)
+    whole = place.root / stage.encoders if stage.encoders in place.pipeline.stages else Path(stage.encoders)
+    if stage.format != "timm" and has_both_towers(whole):
+        export(whole, place.folder / "model", stage.format)
+        return
+    found = place.encoders(stage.encoders)
+    pictured = {name: folder for name, folder in found.items() if not reads_text(folder)}
+    for name, folder in (pictured or found if stage.format == "timm" else found).items():
+        export(folder, place.folder / name, stage.format)
 
 
 def run_report(stage: ReportStage, place: Place) -> None:

@@ -116,7 +116,9 @@ def test_replaces_an_export_and_nothing_else(trained, tmp_path):
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(MmsslError, match="format: expected one of timm, open_clip, transformers, found 'onnx'"):
+    with pytest.raises(
+        MmsslError, match="format: expected one of timm, open_clip, transformers, found 'onnx'"
+    ):
         export_encoder(tmp_path, tmp_path / "out", format="onnx")
     with pytest.raises(MmsslError, match=r"encoder\.json: no such file"):
         export_encoder(tmp_path, tmp_path / "out")

@@ -4,30 +4,50 @@ from pathlib import Path
 
 from mmssl import files
 from mmssl.errors import MmsslError
+from mmssl.methods import METHODS
+from mmssl.methods.artifact import DESCRIPTION as METHOD_FILE
 from mmssl.methods.artifact import load_method
 from mmssl.methods.base import Method
 from mmssl.methods.language.towers import ImageText
-from mmssl.models.artifact import DESCRIPTION_FILE
+from mmssl.models.artifact import DESCRIPTION_FILE as ENCODER_FILE
 from mmssl.models.encoder import Encoder
-from mmssl.models.interchange import Pair, export_pair
+from mmssl.models.interchange import Pair, export_encoder, export_pair
 from mmssl.models.text import TextEncoder
 
 
-def export_method(stage: Path | str, out: Path | str, format: str) -> Path:
-    """Write the whole CLIP or SigLIP that a train stage left in its folder to ``out``; return it.
+def export(folder_in: Path | str, folder_out: Path | str, format: str = "timm") -> Path:
+    """Write what training left in ``folder_in`` to ``folder_out``, which appears whole or not at all.
+
+    Args:
+        folder_in: one encoder's folder, or a train stage's with a whole method between images and texts.
+        format: ``timm``, ``open_clip`` or ``transformers``.
 
     Raises:
-        MmsslError: no whole method in ``stage``, another one, or towers that the format has no place for.
+        MmsslError: unknown format, nothing in ``folder_in`` that it takes, or ``folder_out`` holds something
+            else.
     """
-    stage = Path(stage)
-    method = load_method(stage)
+    folder_in = Path(folder_in)
+    if (folder_in / ENCODER_FILE).is_file() or format not in ("open_clip", "transformers"):
+        return export_encoder(folder_in, folder_out, format)
+    method = load_method(folder_in)
     if method is None:
-        raise MmsslError(f"{stage}: no method.json; expected the folder of a train stage of clip or siglip")
-    about = stage / "encoders" / "image" / DESCRIPTION_FILE
+        raise MmsslError(
+            f"{folder_in}: no {ENCODER_FILE} and no {METHOD_FILE}; expected the folder of an encoder, or of "
+            "a train stage of clip or siglip"
+        )
+    about = folder_in / "encoders" / "image" / ENCODER_FILE
     provenance = {}
     if about.is_file():
         provenance = files.read_json(about, "an encoder's description").get("provenance", {})
-    return export_pair(pair_of(method, provenance), out, format)
+    return export_pair(pair_of(method, provenance), folder_out, format)
+
+
+def has_both_towers(stage: Path) -> bool:
+    """Whether a train stage's folder has a whole method between images and texts."""
+    if not (stage / METHOD_FILE).is_file():
+        return False
+    content = files.read_json(stage / METHOD_FILE, "a method's description, as training leaves it")
+    return issubclass(METHODS.get(content["config"]["name"], Method), ImageText)
 
 
 def pair_of(method: Method, provenance: dict[str, object] | None = None) -> Pair:
@@ -50,7 +70,7 @@ def pair_of(method: Method, provenance: dict[str, object] | None = None) -> Pair
         method.text,
         method.image_head.weight.detach(),
         method.text_head.weight.detach(),
-        float(method.logit_scale),
-        None if bias is None else float(bias),
+        float(method.logit_scale.detach()),
+        None if bias is None else float(bias.detach()),
         dict(provenance or {}),
     )

@@ -33,7 +33,7 @@ class SigLIP(ImageText):
 
     def __init__(self, config: SigLIPConfig, data: DataInfo) -> None:
         super().__init__(config, data)
-        self.logit_bias = nn.Parameter(torch.tensor(config.bias))
+        self.logit_bias = nn.Parameter(torch.tensor(self.started.get("logit_bias", config.bias)))
 
     def align(self, image: Tensor, text: Tensor, keys: Tensor) -> Alignment:
         return siglip_loss(image, text, self.logit_scale.exp(), self.logit_bias, keys)

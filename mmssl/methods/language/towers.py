@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,11 +13,12 @@ from torch.nn.functional import normalize
 
 from mmssl.losses.clip import Alignment
 from mmssl.methods.base import Answers, DataInfo, Loss, Method, MethodConfig
+from mmssl.methods.language.start import start_from
 from mmssl.methods.multiview.views import TowerConfig
 from mmssl.modalities import modality_of
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.clip import ClipEncoder
-from mmssl.models.encoder import Encoder, EncoderConfig
+from mmssl.models.encoder import Encoder, EncoderConfig, StartConfig
 from mmssl.models.layers import freeze, rest_frozen
 from mmssl.models.text import ClipTextConfig, TextConfig, TextEncoder, build_text_encoder
 from mmssl.stream.batch import Batch
@@ -39,6 +41,9 @@ class ImageTextConfig(MethodConfig):
     text: TextConfig = ClipTextConfig()
     dim: PositiveInt = 256
     """Of the space that both towers are led to, by a linear map each, without bias."""
+    start: StartConfig = StartConfig()
+    """``weights`` of a whole CLIP for both towers, the linear maps and the scale: a folder or file of
+    open_clip or transformers, or ``STAGE:method``."""
     temperature: PositiveFloat = 0.07
     """1/s at the beginning; learned."""
     image_training: Literal["train", "frozen"] | PositiveInt = "train"
@@ -76,6 +81,7 @@ class ImageText(Method):
         self.image_head = _projection(self.image.dim, config.dim)
         self.text_head = _projection(self.text.dim, config.dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.started = {} if config.start.weights is None else start_from(self, Path(config.start.weights))
         if config.image_training != "train":
             freeze(self.image, 0 if config.image_training == "frozen" else config.image_training)
 

@@ -162,7 +162,7 @@ def image_tower(pair: Pair, quick: bool) -> Tower:
     if arguments or type(encoder.backbone).__module__.startswith("mmssl."):
         settings = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise MmsslError(
-            f"export: open_clip builds {name} by its name alone and cannot be told {settings or 'where it is'}; "
+            f"export: open_clip builds {name} by its name alone and cannot be told {settings or 'more'}; "
             "expected a plain ViT with a class token and the text tower's activation, or timm's own settings"
         )
     config = {

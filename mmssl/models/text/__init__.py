@@ -8,7 +8,7 @@ from pydantic import Field
 from mmssl.errors import MmsslError
 from mmssl.models.text.base import TextEncoder, TextEncoderConfig
 from mmssl.models.text.bert import BertText, BertTextConfig
-from mmssl.models.text.tokenizer import FILE, load_tokenizer
+from mmssl.models.text.tokenizer import FILE, tokenizer_beside
 from mmssl.models.text.transformer import ClipText, ClipTextConfig
 from mmssl.models.weights import load_state, read_tensors, weights_path
 
@@ -53,7 +53,7 @@ def _build(config: TextEncoderConfig) -> TextEncoder:
 
 def _refuse_other_tokenizer(encoder: TextEncoder, weights: Path) -> None:
     """Rows of an embedding mean nothing under other numbers, even where there are as many."""
-    if (weights / FILE).is_file() and load_tokenizer(weights) != encoder.tokenizer:
+    if (weights / FILE).is_file() and tokenizer_beside(weights) != encoder.tokenizer:
         raise MmsslError(
             f"{weights}: weights trained with another tokenizer than {encoder.config.tokenizer!r}; "
             f"expected tokenizer to name the one they were trained with (a copy of it is {weights / FILE})"

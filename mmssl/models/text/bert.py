@@ -1,5 +1,6 @@
 """BERT's encoder (Devlin et al., NAACL 2019): transformers' ``BertModel`` from a configuration of its own."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -8,6 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from mmssl.errors import MmsslError
+from mmssl.models.dialects import text_part
 from mmssl.models.text.base import TextEncoder, TextEncoderConfig, positions_cut
 from mmssl.models.text.tokenizer import load_tokenizer
 
@@ -77,13 +79,20 @@ class BertText(TextEncoder):
         return self.pooled(self.states(tokens), tokens)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Also of transformers' BERT, with or without ``bert.`` before its names.
+        """Also of transformers' BERT, with or without ``bert.`` before its names, and of a CLIP with one.
 
         Heads and pooler are left out; of a longer table of positions the first ``context`` are taken.
         """
-        bare = {key.removeprefix("bert."): value for key, value in state.items()}
+        tower = text_part(state)
+        bare = {_today(key): value for key, value in (state if tower is None else tower).items()}
         own = {
             f"bert.{key}": value for key, value in bare.items() if key.startswith(("embeddings.", "encoder."))
         }
         own.pop("bert.embeddings.position_ids", None)  # older files hold this table of 0, 1, 2 …
         return positions_cut(own, "bert.embeddings.position_embeddings.weight", self.context)
+
+
+def _today(key: str) -> str:
+    """A name in a file of BERT's weights without what stands before it, and as norms are called today."""
+    bare = re.sub(r"^(bert|transformer)\.", "", key)
+    return bare.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.files import write_bytes
+from mmssl.files import read_json, write_bytes
 
 FILE = "tokenizer.json"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -136,6 +136,19 @@ class WordPieces(Tokenizer):
     def save(self, folder: Path, name: str = FILE) -> None:
         """Write it to ``folder``; under its own name ``folder`` itself can then be named as the tokenizer."""
         write_bytes(folder / name, self._inner.to_str(pretty=True).encode())
+
+
+def tokenizer_beside(weights: Path) -> Tokenizer:
+    """The tokenizer in a folder of weights; CLIP's own, in transformers' form, is known by its vocabulary.
+
+    Raises:
+        MmsslError: as ``load_tokenizer``.
+    """
+    content = read_json(weights / FILE, "a tokenizer")
+    numbers = content.get("model", {}).get("vocab", {}) if isinstance(content, dict) else {}
+    if isinstance(numbers, dict) and numbers.get("<|startoftext|>") == 49406 and len(numbers) == 49408:
+        return BytePairs()
+    return load_tokenizer(weights)
 
 
 def beside(folder: Path, name: str) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmssl.errors import MmsslError
+from mmssl.models.dialects import text_part
 from mmssl.models.text.base import TextEncoder, TextEncoderConfig, positions_cut
 from mmssl.models.text.tokenizer import load_tokenizer
 
@@ -22,6 +23,8 @@ class ClipTextConfig(TextEncoderConfig):
     """Width of the MLPs, relative to ``width``."""
     context: PositiveInt = 32
     """Tokens that are read, start and end among them; 77 in the paper."""
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    """``quick_gelu`` is x·σ(1.702·x): what OpenAI's weights need."""
 
 
 class ClipText(TextEncoder):
@@ -36,7 +39,7 @@ class ClipText(TextEncoder):
     config: ClipTextConfig
 
     def __init__(self, config: ClipTextConfig) -> None:
-        from open_clip.transformer import TextTransformer  # slow to import, and few runs need it
+        from open_clip.transformer import QuickGELU, TextTransformer  # slow to import, and few runs need it
 
         super().__init__()
         if config.width % config.heads:
@@ -55,11 +58,17 @@ class ClipText(TextEncoder):
             pad_id=self.tokenizer.pad,
             eos_id=self.tokenizer.end,
             pool_type="eos",
+            act_layer=QuickGELU if config.activation == "quick_gelu" else nn.GELU,
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.net(tokens)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As they are; of a longer table of positions the first ``context`` are taken."""
-        return positions_cut(state, "net.positional_embedding", self.context)
+        """As they are, or the text tower of open_clip's or transformers' CLIP.
+
+        Of a longer table of positions the first ``context`` are taken.
+        """
+        tower = text_part(state)
+        own = state if tower is None else {f"net.{key}": value for key, value in tower.items()}
+        return positions_cut(own, "net.positional_embedding", self.context)
