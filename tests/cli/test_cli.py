@@ -146,7 +146,7 @@ def test_schema(capsys: pytest.CaptureFixture[str], what: str) -> None:
     assert check_schema(schema, schema) > 5
     text = json.dumps(schema)
     wanted = {
-        "pipeline": ["moco_v3", "temperature", "layer_decay", "mask_ratio"],
+        "pipeline": ["moco_v3", "temperature", "layer_decay", "mask_ratio", "cached", "image_training"],
         "shards": ["miniworld", "splits"],
     }
     for word in wanted[what]:

@@ -70,6 +70,7 @@ def test_overrides_in_short_and_in_full(folder: Path) -> None:
         ("again=5", ["again", "unknown key"]),
         ("simclr.method.encoder.weights=again", ["stages", "wait for each other", "simclr", "again"]),
         ("simclr.train", ["expected key=value"]),
+        ("simclr.train.cached=true", ["stages.simclr.train", "cached: expected accumulate > 1"]),
     ],
 )
 def test_what_is_wrong_is_said(folder: Path, override: str, told: list[str]) -> None:
@@ -79,6 +80,15 @@ def test_what_is_wrong_is_said(folder: Path, override: str, told: list[str]) -> 
         assert words in str(error.value)
     if "=" in override:
         assert str(folder / "tiny.yaml") in str(error.value)
+
+
+def test_only_methods_that_can_are_cached(folder: Path) -> None:
+    cached = ["simclr.train.accumulate=2", "simclr.train.cached=true"]
+    assert load_pipeline(folder / "tiny.yaml", cached).stages["simclr"].train.cached
+    moco = [*cached, "simclr.method.name=moco_v3"]
+    said = r"tiny.yaml: stages.simclr.*train\.cached: expected one of simclr, clip, .*, found moco_v3"
+    with pytest.raises(MmsslError, match=said):
+        load_pipeline(folder / "tiny.yaml", moco)
 
 
 def test_missing_pipeline_names_the_known_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
