@@ -17,6 +17,7 @@ from mmssl.evaluate.features import Features, described, join_labels, joined, to
 from mmssl.evaluate.looks import Look, look_at, pixels
 from mmssl.evaluate.parts import Chosen, MetaValue, Part, find_part
 from mmssl.methods.base import Method
+from mmssl.methods.language.towers import ImageText
 from mmssl.models.artifact import AnyEncoder, build_any
 from mmssl.models.encoder import StartConfig, with_weights
 from mmssl.shards.manifest import load_manifest
@@ -258,6 +259,8 @@ class Subject:
 
 def view_field(method: Method | None, name: str) -> str | None:
     """The sample's field that a method's view of that name reads, where the method says so."""
+    if isinstance(method, ImageText):
+        return str(method.config.field) if method.config.field and name == "image" else None
     views = getattr(getattr(method, "config", None), "views", None)
     return getattr(views.get(name), "field", None) if isinstance(views, Mapping) else None
 

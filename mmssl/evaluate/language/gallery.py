@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from mmssl.evaluate.health import spaced
 from mmssl.evaluate.language.pictures import (
     GAP,
     INK,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 _SIDE, _SMALL, _BORDER, _LINE = 96, 40, 3, 16
 """Pixels of a picture, of one beside the matrix, of the border around a match, and of a line of text."""
-_MATCHES, _FRAMES, _WORDS = 5, 3, 420
-"""Matches of a query, frames of a video, pixels of a line of text."""
+_MATCHES, _FRAMES, _WORDS, _ROWS = 5, 3, 420, 16
+"""Matches of a query, frames of a video, pixels of a line of text, samples in the matrix."""
 
 Film = Mapping[int, Tensor]
 """Sample id to (frames, 3, H, W) float32 in 0..1."""
@@ -47,9 +48,10 @@ def draw_gallery(
     to_text: str,
     to_seen: str,
 ) -> None:
-    """Write the pictures of both directions and the matrix, of the samples ``rows``, by the names given.
+    """Write the pictures of both directions, of the samples ``rows``, by the names given, and the matrix.
 
-    A caption asks for each of them: the first that was written for it. Words are those the text tower reads.
+    A caption asks for each of them: the first that was written for it. The matrix has samples of its own,
+    evenly spaced. Words are those the text tower reads.
     """
     assert subject.folder is not None
     folder = subject.folder / "pictures"
@@ -58,7 +60,8 @@ def draw_gallery(
     captions = truth.caption
     found_text = (pairs.seen[rows] @ pairs.said[captions].T).topk(min(_MATCHES, truth.texts), dim=1).indices
     found_seen = (pairs.said[first] @ pairs.seen.T).topk(min(_MATCHES, len(pairs.seen)), dim=1).indices
-    wanted = pairs.ids[torch.cat([rows, found_seen.flatten()]).unique()].tolist()
+    some = spaced(torch.arange(len(pairs.seen)), _ROWS)
+    wanted = pairs.ids[torch.cat([rows, some, found_seen.flatten()]).unique()].tolist()
     frames = _FRAMES if "image" not in subject.manifest.fields else 1
     film = subject.film(subject.queries, wanted, frames, _SIDE)
     right_text, right_seen = truth.texts_of(rows), truth.samples_of(first)
@@ -75,8 +78,9 @@ def draw_gallery(
         for caption, own, found in zip(first.tolist(), right_seen, found_seen, strict=True)
     ]
     write_bytes(folder / f"text_retrieval_{to_seen}.png", pictures_found(shown))
-    similarity = pairs.seen[rows] @ pairs.said[first].T
-    cases = [(film[ids[row]], texts[j]) for row, j in zip(rows.tolist(), first.tolist(), strict=True)]
+    own_words = torch.searchsorted(pairs.of, some)
+    similarity = pairs.seen[some] @ pairs.said[own_words].T
+    cases = [(film[ids[row]], texts[j]) for row, j in zip(some.tolist(), own_words.tolist(), strict=True)]
     write_bytes(folder / "text_retrieval_matrix.png", matrix(similarity, cases))
 
 
@@ -101,7 +105,7 @@ def words_found(asked: Sequence[tuple[Tensor, str, Sequence[tuple[str, bool]]]])
         page.paste(_strip(frames), (GAP, top))
         draw.text((left, top), shortened(f"its own: {own}", _WORDS), SOFT, font())
         for line, (text, right) in enumerate(found, 1):
-            words = shortened(f"{line} {'hit' if right else 'miss'}: {text}", _WORDS)
+            words = shortened(f"{line} · {'hit' if right else 'miss'}: {text}", _WORDS)
             draw.text((left, top + line * _LINE), words, RIGHT if right else WRONG, font())
     return png(page)
 
@@ -121,7 +125,7 @@ def pictures_found(asked: Sequence[tuple[str, Sequence[tuple[Tensor, bool]]]]) -
             colour = RIGHT if right else WRONG
             draw.rectangle((left, upper, left + wide - 1, upper + high - 1), fill=colour)
             page.paste(_strip(film), (left + _BORDER, upper + _BORDER))
-            draw.text((left, upper + high + 1), f"{at + 1} {'hit' if right else 'miss'}", colour, font())
+            draw.text((left, upper + high + 1), f"{at + 1} · {'hit' if right else 'miss'}", colour, font())
     return png(page)
 
 
@@ -138,9 +142,9 @@ def matrix(similarity: Tensor, cases: Sequence[tuple[Tensor, str]]) -> bytes:
         top = head + row * step
         page.paste(_strip(film[len(film) // 2][None]).resize((_SMALL, _SMALL)), (GAP, top + 1))
         draw.text((left + row * step + step // 2, head // 2), str(row + 1), INK, font(), anchor="mm")
-        for line, part in enumerate(wrapped(f"{row + 1} {text}", _WORDS // 2, 2)):
+        for line, part in enumerate(wrapped(f"{row + 1} · {text}", _WORDS // 2, 2)):
             draw.text((words, top + 4 + line * _LINE), part, INK, font())
-    about = f"cosine of pictures (rows) and captions (columns), dark {low:.2f} to yellow {high:.2f}"
+    about = f"cosine of pictures (rows) and captions (columns), white {low:.2f} to blue {high:.2f}"
     draw.text((GAP, head + n * step + GAP), about, SOFT, font())
     return png(page)
 

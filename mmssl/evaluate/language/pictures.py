@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -27,11 +26,9 @@ def png(page: Image.Image) -> bytes:
 
 
 def heat(values: Tensor, low: float, high: float) -> np.ndarray:
-    """(rows, columns) → (rows, columns, 3) uint8, dark = ``low`` to yellow = ``high`` (Viridis)."""
-    share = ((values.double() - low) / max(high - low, 1e-12)).nan_to_num().clamp(0, 1).numpy()
-    return np.asarray(cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_VIRIDIS))[
-        ..., ::-1
-    ]
+    """(rows, columns) → (rows, columns, 3) uint8, white = ``low`` to blue = ``high``."""
+    share = ((values.double() - low) / max(high - low, 1e-12)).nan_to_num().clamp(0, 1).numpy()[..., None]
+    return np.rint((1 - share) * np.array(PAPER) + share * np.array(RIGHT)).astype(np.uint8)
 
 
 def cells(values: Tensor, low: float, high: float, cell: int) -> Image.Image:
@@ -51,6 +48,7 @@ def confusion_picture(confusion: Tensor, words: Sequence[str]) -> bytes:
     page = Image.new("RGB", (margin + side + GAP, margin + side + foot), PAPER)
     page.paste(cells(percent, 0, 100, _CELL), (margin, margin))
     draw = ImageDraw.Draw(page)
+    draw.rectangle((margin - 1, margin - 1, margin + side, margin + side), outline=SOFT)
     for number, name in enumerate(names):
         middle = margin + number * _CELL + _CELL // 2
         draw.text((margin - GAP, middle), name, INK, font(), anchor="rm")
@@ -61,7 +59,7 @@ def confusion_picture(confusion: Tensor, words: Sequence[str]) -> bytes:
         for column, value in enumerate(values):
             at = (margin + column * _CELL + _CELL // 2, margin + row * _CELL + _CELL // 2)
             if round(value):
-                draw.text(at, f"{value:.0f}", INK if value > 60 else PAPER, font(), anchor="mm")
+                draw.text(at, f"{value:.0f}", PAPER if value > 55 else INK, font(), anchor="mm")
     draw.text((margin, margin + side + 5), "% of a row's class taken for a column's", SOFT, font())
     return png(page)
 
@@ -72,7 +70,7 @@ def _unnamed(percent: Tensor) -> bytes:
     page = Image.new("RGB", (matrix.width + 2 * GAP, matrix.height + GAP + 22), PAPER)
     page.paste(matrix, (GAP, GAP))
     about = (
-        f"{len(percent)} classes in their order; dark 0 to yellow 100 % of a row's class taken for a column's"
+        f"{len(percent)} classes in their order; white 0 to blue 100 % of a row's class taken for a column's"
     )
     ImageDraw.Draw(page).text((GAP, matrix.height + GAP + 5), about, SOFT, font())
     return png(page)

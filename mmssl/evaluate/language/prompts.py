@@ -98,14 +98,15 @@ def _checked(numbered: Any, where: Path | str, unit: str) -> tuple[str, ...]:
 
 def class_words(
     label: str, classes: Sequence[str], prompts: Prompts, names: Mapping[str, str], count: int
-) -> list[str]:
-    """What each class of ``label`` is called in sentences.
+) -> dict[str, str]:
+    """What each class of ``label`` is called in sentences, by its name, in the order of numbers.
 
     ``names`` comes before those of ``prompts``, and these before the shard set's own, in which underscores
     become spaces and so do the borders of ``CamelCase``.
 
     Args:
-        classes: names in the manifest; empty where it has none, and then called "0", "1" … in ``names``.
+        classes: names in the manifest; where it has none, or numbers only, as sets that were only indexed do,
+            classes are called "0", "1" … in ``names``.
         names: class name to words.
         count: of classes that samples are labelled with.
 
@@ -117,14 +118,20 @@ def class_words(
         raise MmsslError(
             f"evaluation zero_shot: names.{label}: expected classes among {_few(known)}, found {unknown[0]!r}"
         )
-    own = {name: told(name) for name in classes}
-    words = [{**own, **prompts.names, **names}.get(name, "").strip() for name in known]
-    if missing := [name for name, said in zip(known, words, strict=True) if not said]:
+    own = {name: told(name) for name in classes} if named(classes) else {}
+    given = {**own, **prompts.names, **names}
+    words = {name: given.get(name, "").strip() for name in known}
+    if missing := [name for name, said in words.items() if not said]:
         raise MmsslError(
             f"evaluation zero_shot: label {label!r}: no name for {_few(missing)}; expected class names in "
             f"the shard set's manifest, or names: {{{label}: {{{missing[0]}: words}}}}"
         )
     return words
+
+
+def named(classes: Sequence[str]) -> bool:
+    """Whether a label's classes have names, and not just the numbers they are counted by."""
+    return list(classes) != [str(number) for number in range(len(classes))]
 
 
 def told(name: str) -> str:

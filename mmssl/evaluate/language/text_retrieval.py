@@ -30,7 +30,7 @@ class TextRetrievalConfig(EvaluationConfig):
     """At most so many of the query split, with all their captions: evenly spaced in the order of ids."""
     k: tuple[PositiveInt, ...] = (1, 5, 10)
     shown: NonNegativeInt = 6
-    """Queries in the picture of each direction, evenly spaced too; and samples of the matrix."""
+    """Queries in the picture of each direction, evenly spaced too; 0 = no pictures."""
 
 
 @dataclass(frozen=True)

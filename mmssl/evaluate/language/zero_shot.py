@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
 from mmssl.evaluate.language.pictures import confusion_picture
-from mmssl.evaluate.language.prompts import Prompts, class_words, load_prompts
+from mmssl.evaluate.language.prompts import Prompts, class_words, load_prompts, named
 from mmssl.evaluate.language.space import IMAGE, embed_tokens, image_text, seen_features, tokens_of
 from mmssl.evaluate.tables import Table, write_table
 from mmssl.files import write_bytes
@@ -104,19 +104,19 @@ class ZeroShot(Evaluation):
         config: ZeroShotConfig = self.config
         there = [name for name, values in sorted(features.labels.items()) if bool((values >= 0).any())]
         given = set(config.names) | (set(config.templates) if isinstance(config.templates, dict) else set())
-        named = [name for name in there if subject.classes.get(name) or name in config.names]
+        known = [name for name in there if named(subject.classes.get(name, ())) or name in config.names]
         for name in (*config.labels, *sorted(given)):
             if name not in there:
-                known = ", ".join(there) or "none"
                 raise MmsslError(
-                    f"evaluation zero_shot: labels: {name} expected in {subject.queries}; it has {known}"
+                    f"evaluation zero_shot: labels: {name} expected in {subject.queries}; "
+                    f"it has {', '.join(there) or 'none'}"
                 )
-        if not (config.labels or named):
+        if not (config.labels or known):
             raise MmsslError(
                 f"evaluation zero_shot: labels: no label of {subject.queries} has class names; "
                 f"it has {', '.join(there) or 'no label'}; expected class names in the manifest, or in names"
             )
-        return config.labels or tuple(named)
+        return config.labels or tuple(known)
 
     def _prompts(self, label: str) -> Prompts:
         templates = self.config.templates
@@ -133,7 +133,7 @@ class ZeroShot(Evaluation):
         x, truth, unlabelled = features.labelled(label)
         classes = subject.classes.get(label, [])
         words = class_words(label, classes, prompts, self.config.names.get(label, {}), int(truth.max()) + 1)
-        w, read = classifier(method, prompts, words, subject.device)
+        w, read = classifier(method, prompts, list(words.values()), subject.device)
         answers = Answers.of(x.double() @ w.double().T, truth)
         about = [
             f"{len(words)} classes by their names in {len(prompts.templates)} sentences ({prompts.source}), "
@@ -147,8 +147,8 @@ class ZeroShot(Evaluation):
             about.append(f"{features.unreadable} unreadable and left out")
         protocol = "; ".join(about)
         if subject.folder is not None:
-            write_table(subject.folder, f"zero_shot_{label}", _table(label, words, answers, protocol))
-            picture = confusion_picture(answers.confusion(len(words)), words)
+            write_table(subject.folder, f"zero_shot_{label}", _table(label, list(words), answers, protocol))
+            picture = confusion_picture(answers.confusion(len(words)), list(words))
             write_bytes(subject.folder / "pictures" / f"zero_shot_{label}.png", picture)
         return _scores(label, answers, len(words), protocol)
 
@@ -194,16 +194,16 @@ def _scores(label: str, answers: Answers, classes: int, protocol: str) -> list[S
     ]
 
 
-def _table(label: str, words: list[str], answers: Answers, protocol: str) -> Table:
+def _table(label: str, names: list[str], answers: Answers, protocol: str) -> Table:
     """A row for each class that there are samples of, the hardest first."""
-    confusion, rows = answers.confusion(len(words)), []
+    confusion, rows = answers.confusion(len(names)), []
     for c in answers.truth.unique().tolist():
         own = answers.rank[answers.truth == c]
         others = confusion[c].clone()
         others[c] = 0
-        taken = f"{words[int(others.argmax())]} ({int(others.max())})" if int(others.max()) else None
+        taken = f"{names[int(others.argmax())]} ({int(others.max())})" if int(others.max()) else None
         first, five = (100 * float((own <= k).double().mean()) for k in (1, 5))
-        rows.append([words[c], len(own), first, five, taken])
+        rows.append([names[c], len(own), first, five, taken])
     rows.sort(key=lambda row: row[2])
     title = f"zero-shot {label}, by class" + (f": the hardest {_ROWS}" if len(rows) > _ROWS else "")
     columns = ("class", "samples", "top-1 %", "top-5 %", "most often taken for (times)")
