@@ -12,6 +12,7 @@ from mmssl.pictures import side_by_side
 from mmssl.stream.batch import Batch
 from mmssl.stream.sample import Unreadable
 from mmssl.stream.views.aligned import AlignedViews, CropFlip, SightView
+from mmssl.stream.views.clip_augmentation import ClipAugmentation
 from mmssl.stream.views.colour_spaces import colours
 
 
@@ -252,6 +253,17 @@ def test_side_by_side_shows_all_and_greys_what_is_absent() -> None:
     torch.testing.assert_close(sheet[..., :24], plain(batch["rgb"], sights["rgb"]), atol=1e-5, rtol=0)
     absent = torch.cat([sheet[1, :, :, 24 * EVERY.index(name) :][..., :24] for name in EVERY[7:]])
     assert (absent == 0.5).all()
+
+
+def test_colours_of_rgb_alone_may_change() -> None:
+    """The same crop with and without them: rgb differs, and nothing else does."""
+    sights = {name: sight(name) for name in EVERY}
+    bright = ClipAugmentation(scale=(0.2, 1.0), jitter=1.0, brightness=0.5, grey=0.0, blur=0.0)
+    plainly, _ = seen_by(sights, CropFlip(), arrays(60, 80))
+    coloured, _ = seen_by(sights, bright, arrays(60, 80))
+    changed = [name for name in EVERY if not torch.equal(plainly[name], coloured[name])]
+    assert changed == [name for name, shown in sights.items() if shown.sees == "rgb"]
+    assert changed
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -21,6 +21,7 @@ from mmssl.stream.batch import Batch
 from mmssl.stream.views.aligned import AlignedViews, CropFlip
 from mmssl.stream.views.aligned_clips import AlignedClips
 from mmssl.stream.views.base import View
+from mmssl.stream.views.clip_augmentation import ClipAugmentation
 from mmssl.stream.views.shown import Shown, field_of
 
 TowerConfig = Annotated[
@@ -28,6 +29,19 @@ TowerConfig = Annotated[
     Discriminator(lambda value: "clip" if _has_kind(value) else "image"),
 ]
 """An image encoder, or with a ``kind`` a clip encoder."""
+
+
+AlignedAugmentation = Annotated[
+    Annotated[CropFlip, Tag("crop")] | Annotated[ClipAugmentation, Tag("colours")],
+    Discriminator(lambda value: "crop" if _is_crop(value) else "colours"),
+]
+"""A crop and a flip, or with any other key also colours of rgb."""
+
+
+def _is_crop(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.keys() <= CropFlip.model_fields.keys()
+    return isinstance(value, CropFlip)
 
 
 def _has_kind(value: Any) -> bool:
@@ -49,8 +63,9 @@ class ViewConfig(Config):
 class MultiViewConfig(MethodConfig):
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], ViewConfig] = Field(min_length=2)
     """Name to view; the names are those of the encoders that training leaves."""
-    augmentation: CropFlip = CropFlip()
-    """One crop and flip for all views of a sample. Colours stay: jitter would destroy the colour views."""
+    augmentation: AlignedAugmentation = CropFlip()
+    """One crop and flip for all views of a sample. Colours stay, unless ``jitter`` or another key of the
+    contrastive methods is given; then those of rgb change, and never those of L, ab and the like."""
 
 
 class MultiView(Method):

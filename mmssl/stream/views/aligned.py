@@ -1,7 +1,8 @@
 """One look at several modalities of a still sample: cut and mirrored alike, each as its encoder takes it.
 
-Colours are derived after the cut (Contrastive Multiview Coding, Tian et al., ECCV 2020), and left as they
-are: colour jitter would destroy what the colour views share with the others.
+Colours are derived after the cut (Contrastive Multiview Coding, Tian et al., ECCV 2020). Those of L, ab and
+the like stay as they are: jitter would destroy what they share with each other. Those of rgb may change,
+where it is to be compared with depth or flow, which say nothing of colours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from mmssl.errors import MmsslError
 from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.views.base import View
 from mmssl.stream.views.channels import channels
+from mmssl.stream.views.clip_augmentation import ClipAugmentation
 from mmssl.stream.views.crops import Kernel, draw_crops, draw_flips
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.geometry import Box, cut, largest_square, scaled
@@ -68,13 +70,14 @@ class AlignedViews(View):
 
     Args:
         shown: sights of still samples.
-        augmentation: one random crop and flip a sample; None is the largest square in the centre.
+        augmentation: one random crop and flip a sample, and with ``ClipAugmentation`` colours of rgb; None is
+            the largest square in the centre.
 
     Raises:
         MmsslError: a sight of clips or of several flow fields, which are made of videos.
     """
 
-    def __init__(self, shown: Mapping[str, Shown], augmentation: CropFlip | None) -> None:
+    def __init__(self, shown: Mapping[str, Shown], augmentation: CropFlip | ClipAugmentation | None) -> None:
         for name, sight in shown.items():
             if sight.frames is not None or (sight.modality == "flow" and sight.channels != 2):
                 what = "a clip" if sight.frames is not None else f"{sight.channels // 2} flow fields"
@@ -140,7 +143,11 @@ class AlignedViews(View):
     def finish(self, x: Any, draws: Draws) -> dict[str, Tensor]:
         batch = {}
         for number, (name, sight) in enumerate(self.shown.items()):
-            seen = channels(sight, x[f"{sight.field}.{sight.size}"])
+            pixels = x[f"{sight.field}.{sight.size}"]
+            if isinstance(self.augmentation, ClipAugmentation) and sight.sees == "rgb":
+                seen = self.augmentation.changed(pixels[:, None], draws, sight.mean, sight.std)[:, 0]
+            else:
+                seen = channels(sight, pixels)
             if sight.field in self.optional:
                 seen = torch.where(x["present"][:, number, None, None, None], seen, 0)
             batch[name] = seen
