@@ -228,6 +228,10 @@ def test_shared_layers_start_as_the_image_towers_unless_only_text_has_any(given:
         ({"image": {**VIT, "kwargs": {**VIT["kwargs"], "init_values": 0.1}}}, "block 0 is no plain"),
         ({"image": {**VIT, "kwargs": {**VIT["kwargs"], "qk_norm": True}}}, "block 0 is no plain"),
         ({"text": {"context": CONTEXT, "width": 32}}, f"text.width: 32 beside {WIDTH}"),
+        (
+            {"text": {"context": CONTEXT, "activation": "quick_gelu"}},
+            "text.activation: quick_gelu beside gelu",
+        ),
         ({"own_layers": DEPTH}, f"own_layers: {DEPTH} of {DEPTH}"),
         ({"image_training": "frozen"}, "image_training"),
         ({"text": {"kind": "bert"}}, "text.kind"),

@@ -71,7 +71,7 @@ def text_like(vit: VisionTransformer, config: ClipTextConfig) -> ClipTextConfig:
     if int(width * ratio) < hidden:  # open_clip rounds down, and the quotient may have been rounded too
         ratio = math.nextafter(ratio, math.inf)
     like = {"width": width, "heads": block.attn.num_heads, "layers": len(vit.blocks), "mlp_ratio": ratio}
-    for name, value in like.items():
+    for name, value in (like | {"activation": "gelu"}).items():
         if name in config.model_fields_set and getattr(config, name) != value:
             raise MmsslError(
                 f"ms_clip: text.{name}: {getattr(config, name)} beside {value} of the image tower; expected "
