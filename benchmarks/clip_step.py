@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmssl.engine import setup
 from mmssl.engine.cache import TwoPasses
-from mmssl.engine.config import TrainConfig
+from mmssl.engine.config import OptimizerConfig, TrainConfig
 from mmssl.engine.optim import build_optimizer
 from mmssl.engine.step import MicroBatches
 from mmssl.methods import DataInfo, build_method
@@ -120,7 +120,9 @@ def theirs(tokenizer: str, batch: Batch, layout: torch.memory_format) -> Step:
     if sizes[0] != sizes[1]:
         raise SystemExit(f"open_clip's model has {sizes[0]} parameters, ours {sizes[1]}; expected as many")
     model = model.to(memory_format=layout).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
+    same = build_optimizer(reference, OptimizerConfig(name="adamw", base_lr=1e-3)).defaults
+    kernels = {name: same[name] for name in ("foreach", "fused")}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, **kernels)
     loss = ClipLoss(local_loss=True, gather_with_grad=True)
     images = batch.image.contiguous(memory_format=layout)
 
