@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
+from typer.testing import CliRunner
 
+from mmssl.cli import application
 from mmssl.errors import MmsslError
 from mmssl.methods import build_method
 from mmssl.methods.artifact import save_method
@@ -21,6 +23,9 @@ from mmssl.methods.language.exchange import export
 from mmssl.models.artifact import save_encoder
 from mmssl.models.text.tokenizer import WordPieces
 from mmssl.models.weights import how_to_get
+from mmssl.pipeline.identity import identities
+from mmssl.pipeline.recipe import parse_pipeline
+from mmssl.pipeline.stages import RUN, Place
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -337,3 +342,27 @@ def test_a_vocabulary_of_a_published_bert(pieces, tmp_path):
     folder = export(tmp_path / "stage", tmp_path / "out", "transformers")
     read = AutoTokenizer.from_pretrained(folder)(TEXTS, padding="max_length", truncation=True)
     assert read["input_ids"] == tokens.tolist()
+
+
+def test_export_stages_and_the_command(pieces, tmp_path):
+    trained("vit_clip", in_full({"kind": "clip", "tokenizer": "pieces"}, pieces), tmp_path / "clip")
+    trained("vit", in_full({"kind": "bert", "tokenizer": "pieces"}, pieces), tmp_path / "bert")
+    text = tmp_path / "bert" / "encoders" / "text"
+    stages = {
+        "open": {"kind": "export", "encoders": str(tmp_path / "clip"), "format": "open_clip"},
+        "hub": {"kind": "export", "encoders": str(tmp_path / "clip"), "format": "transformers"},
+        "words": {"kind": "export", "encoders": str(text), "format": "transformers"},
+    }
+    pipeline = parse_pipeline({"name": "given", "stages": stages}, "given.yaml")
+    assert all(identity.inputs for identity in identities(pipeline).values())
+    for name in stages:
+        RUN["export"](pipeline.stages[name], Place(pipeline, tmp_path / "run", name, {}))
+    assert (tmp_path / "run" / "open" / "model" / "open_clip_model.safetensors").is_file()
+    assert type(AutoModel.from_pretrained(tmp_path / "run" / "hub" / "model")) is CLIPModel
+    (words,) = (tmp_path / "run" / "words").iterdir()
+    assert type(AutoModel.from_pretrained(words)).__name__ == "BertModel"
+    command = ["export", str(tmp_path / "clip"), "--format", "open_clip", "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(application(command), command).exit_code == 0
+    weights = "open_clip_model.safetensors"
+    staged = tmp_path / "run" / "open" / "model" / weights
+    assert (tmp_path / "out" / weights).read_bytes() == staged.read_bytes()
