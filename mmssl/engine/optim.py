@@ -76,9 +76,9 @@ def build_optimizer(method: Method, config: OptimizerConfig) -> Optimizer:
         case "lars":
             return LARS(groups, lr=config.base_lr, momentum=config.momentum, trust=config.trust)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, foreach=True)
+            return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, foreach=True)
+            return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, fused=True)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
