@@ -49,9 +49,9 @@ class MaskedTextView(View):
     A and B are two different captions of a sample, in random order; of a sample with a single caption, its
     first and second half. In half of the pairs, B is another sample's: the first row from a random one on (so
     every rank stays within its own part of the batch, and the partner alone depends on the batch) that shares
-    no caption with this sample and is split or not as it is, which would otherwise tell. Where there is none,
-    or the only caption is a single word, the pair stays and nothing is asked about it. Of pairs that are too
-    long, the longer sentence loses its last token, over and over.
+    no caption or half with this sample and is split or not as it is, which would otherwise tell. Where there
+    is none, or the only caption is a single word, the pair stays and nothing is asked about it. Of pairs that
+    are too long, the longer sentence loses its last token, over and over.
 
     Of all tokens but [CLS], [SEP], padding and unknown ones, each is asked for with probability ``share``;
     where that asks for none, it is the one that came nearest to it.
@@ -159,7 +159,8 @@ def _partner(items: Sequence[Pair], row: int, start: int) -> Pair | None:
     own = items[row]
     for step in range(len(items)):
         pair = items[(start + step) % len(items)]
-        if pair.second and pair.halves == own.halves and own.captions.isdisjoint(pair.captions):
+        fits = pair.second and pair.halves == own.halves and pair.second != own.second
+        if fits and own.captions.isdisjoint(pair.captions):
             return pair
     return None
 
