@@ -25,7 +25,7 @@ CLEANING = {
 
 def write_tokenizer(tokenizer: Tokenizer, context: int, folder: Path) -> None:
     """Write what ``transformers.AutoTokenizer.from_pretrained(folder)`` loads: the same tokens, start and end
-    added, cut at and padded to ``context`` where that is asked for.
+    added, cut at and padded to ``context`` where that is asked for (byte pairs with the end token).
 
     Raises:
         MmsslError: transformers has no tokenizer of this kind.
@@ -33,7 +33,7 @@ def write_tokenizer(tokenizer: Tokenizer, context: int, folder: Path) -> None:
     if isinstance(tokenizer, WordPieces):
         fast = _word_pieces(tokenizer, context)
     elif isinstance(tokenizer, BytePairs):
-        fast = _byte_pairs(tokenizer, context)
+        fast = _byte_pairs(context)
     else:
         raise MmsslError(f"export: no file for a tokenizer of type {type(tokenizer).__name__}")
     fast.save_pretrained(folder)
@@ -58,10 +58,13 @@ def _word_pieces(tokenizer: WordPieces, context: int) -> PreTrainedTokenizerFast
     )
 
 
-def _byte_pairs(tokenizer: BytePairs, context: int) -> CLIPTokenizer:
+def _byte_pairs(context: int) -> CLIPTokenizer:
     simple = SimpleTokenizer()
     names = {simple.sot_token_id: "<|startoftext|>", simple.eot_token_id: "<|endoftext|>"}
     vocabulary = {names.get(number, piece): number for piece, number in simple.encoder.items()}
     merges = [merge for merge, _ in sorted(simple.bpe_ranks.items(), key=lambda item: item[1])]
-    padding = next(piece for piece, number in vocabulary.items() if number == tokenizer.pad)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=padding, model_max_length=context)
+    # Token 0, which open_clip pads with, is the exclamation mark: as a special token it would be found in
+    # texts. What comes after the end token changes nothing, so padding is the end token, as OpenAI's is.
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, pad_token="<|endoftext|>", model_max_length=context
+    )
