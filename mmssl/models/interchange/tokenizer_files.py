@@ -65,6 +65,4 @@ def _byte_pairs(context: int) -> CLIPTokenizer:
     merges = [merge for merge, _ in sorted(simple.bpe_ranks.items(), key=lambda item: item[1])]
     # Token 0, which open_clip pads with, is the exclamation mark: as a special token it would be found in
     # texts. What comes after the end token changes nothing, so padding is the end token, as OpenAI's is.
-    return CLIPTokenizer(
-        vocab=vocabulary, merges=merges, pad_token="<|endoftext|>", model_max_length=context
-    )
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="<|endoftext|>", model_max_length=context)
