@@ -48,10 +48,18 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def pick_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
-    """What "auto" means here: bf16 if the device multiplies bf16 matrices natively, fp32 otherwise."""
+def pick_precision(
+    wanted: Literal["auto", "fp32", "bf16"], device: torch.device, method: nn.Module
+) -> Precision:
+    """What "auto" means here: bf16 if the device multiplies bf16 matrices natively, fp32 otherwise.
+
+    On a CPU, networks with convolutions over time stay in fp32: the bf16 gradient of 3×1×1 kernels reads
+    memory that was never set (torch 2.15), and is infinite or, worse, wrong now and then.
+    """
     if wanted != "auto":
         return wanted
+    if device.type == "cpu" and any(isinstance(part, nn.Conv3d) for part in method.modules()):
+        return "fp32"
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:

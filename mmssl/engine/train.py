@@ -42,7 +42,7 @@ def train(
     """
     folder = Path(folder)
     device = setup.pick_device()
-    precision = setup.pick_precision(config.precision, device)
+    precision = setup.pick_precision(config.precision, device, method)
     schedule = schedule_of(config, stream.samples_per_pass)
     identity = {
         "train": config.model_dump(mode="json") | {"precision": precision},

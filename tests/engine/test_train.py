@@ -232,12 +232,14 @@ def test_bf16_keeps_float_weights_and_learns_nearly_the_same(tmp_path: Path) -> 
 
 
 def test_auto_precision_is_one_of_the_two() -> None:
-    cpu = torch.device("cpu")
-    assert pick_precision("fp32", cpu) == "fp32"
-    assert pick_precision("bf16", cpu) == "bf16"
+    cpu, flat, solid = torch.device("cpu"), torch.nn.Conv2d(3, 4, 3), torch.nn.Conv3d(3, 4, 3)
+    assert pick_precision("fp32", cpu, flat) == "fp32"
+    assert pick_precision("bf16", cpu, flat) == "bf16"
+    assert pick_precision("auto", cpu, torch.nn.Sequential(solid)) == "fp32"
+    assert pick_precision("bf16", cpu, solid) == "bf16"
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx512_bf16" in flags or "amx_bf16" in flags:
-        assert pick_precision("auto", cpu) == "bf16"
+        assert pick_precision("auto", cpu, flat) == "bf16"
 
 
 def test_chunks_cut_every_entry() -> None:
