@@ -12,7 +12,7 @@ from mmssl.shards.sources.base import BadInput
 from mmssl.shards.sources.depth import Depth, check_range, pixels_of
 from mmssl.shards.sources.files import Files
 from mmssl.shards.sources.frames import Folders, Frame, RGBDFrames
-from mmssl.shards.sources.tum import associate
+from mmssl.shards.sources.tum import associate, unmatched
 
 _NO_RETURN = 2047
 """The 11-bit disparity of a pixel without depth."""
@@ -50,11 +50,7 @@ class NYURaw(RGBDFrames):
         for at, (time, name) in enumerate(images):
             problem = None
             if at not in matches:
-                nearest = min(abs(time - other) for other in times)
-                problem = (
-                    f"no depth map of its own within max_gap {self.max_gap} s; the nearest is "
-                    f"{nearest:.4f} s away"
-                )
+                problem = unmatched(time, times, self.max_gap)
             frames.append(
                 Frame(
                     sequence=folder,

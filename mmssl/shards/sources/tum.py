@@ -35,10 +35,7 @@ def read_sequence(tree: Files, folder: str, folders: Folders, max_gap: float) ->
     for i, (time, path) in enumerate(colour):
         problem = None
         if i not in matches:
-            nearest = min(abs(time - other) for other in times)
-            problem = (
-                f"no depth map of its own within max_gap {max_gap} s; the nearest is {nearest:.4f} s away"
-            )
+            problem = unmatched(time, times, max_gap)
         frames.append(
             Frame(
                 sequence=folder,
@@ -57,6 +54,12 @@ def read_sequence(tree: Files, folder: str, folders: Folders, max_gap: float) ->
 def camera_file(folder: str, files: Container[str]) -> str | None:
     """The file with the intrinsics of a folder of frames."""
     return next((f"{folder}/{name}" for name in CAMERA_FILES if name in files), None)
+
+
+def unmatched(time: float, others: list[float], max_gap: float) -> str:
+    """What is told of an image at ``time`` that no depth map at any of ``others`` belongs to."""
+    nearest = min(abs(time - other) for other in others)
+    return f"no depth map of its own within max_gap {max_gap} s; the nearest is {nearest:.4f} s away"
 
 
 def associate(first: list[float], second: list[float], max_gap: float) -> list[tuple[int, int]]:

@@ -102,7 +102,7 @@ class AlignedViews(View):
                 _refuse_unknown_classes(sight, pictures[sight.field])
         finest = max(pictures, key=lambda field: pictures[field].shape[1] * pictures[field].shape[2])
         height, width = pictures[finest].shape[1:]
-        box, flip = self._drawn(height, width, draws)
+        box, flip = drawn(self.augmentation, height, width, draws)
         kept, seen = {}, set()
         for field, size in self._cuts:
             if field not in pictures:
@@ -121,13 +121,6 @@ class AlignedViews(View):
             elif field in self.fields and not _shows(modality, picture):
                 raise Unreadable(field, "no pixel of it is known")
         return Cut(kept, frozenset(seen))
-
-    def _drawn(self, height: int, width: int, draws: Draws) -> tuple[Box, bool]:
-        if self.augmentation is None:
-            return largest_square(height, width), False
-        sizes = np.array([[height, width]])
-        box = draw_crops(draws, sizes, self.augmentation.scale, self.augmentation.ratio)[0].tolist()
-        return tuple(box), bool(draw_flips(draws, self.augmentation.flip)[0])
 
     def prepare(self, items: Sequence[Cut], draws: Draws) -> dict[str, Tensor]:
         """``FIELD.SIZE`` to (B, c, size, size) as it was cut, zeros where absent; and ``present``."""
@@ -172,6 +165,17 @@ class SightView(View):
 
     def finish(self, x: Any, draws: Draws) -> Tensor:
         return self.look.finish(x, draws)["sight"]
+
+
+def drawn(
+    augmentation: CropFlip | ClipAugmentation | None, height: int, width: int, draws: Draws
+) -> tuple[Box, bool]:
+    """The box of one sample that all its modalities show, and whether they are mirrored."""
+    if augmentation is None:
+        return largest_square(height, width), False
+    sizes = np.array([[height, width]])
+    box = draw_crops(draws, sizes, augmentation.scale, augmentation.ratio)[0].tolist()
+    return tuple(box), bool(draw_flips(draws, augmentation.flip)[0])
 
 
 def _refuse_unknown_classes(sight: Shown, ids: Tensor) -> None:

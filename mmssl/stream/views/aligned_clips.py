@@ -16,13 +16,13 @@ from mmssl.stream.decode import EncodedFlow, EncodedVideo
 from mmssl.stream.flow import FlowReader, open_flow
 from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.video import VideoReader, open_video
-from mmssl.stream.views.aligned import CropFlip
+from mmssl.stream.views.aligned import CropFlip, drawn
 from mmssl.stream.views.base import View
 from mmssl.stream.views.channels import channels
 from mmssl.stream.views.clip_augmentation import ClipAugmentation
-from mmssl.stream.views.crops import draw_crops, draw_flips, resize_frames
+from mmssl.stream.views.crops import resize_frames
 from mmssl.stream.views.draws import Draws
-from mmssl.stream.views.geometry import Box, cut, largest_square, scaled
+from mmssl.stream.views.geometry import Box, cut, scaled
 from mmssl.stream.views.shown import Shown
 
 Reader = VideoReader | FlowReader
@@ -116,19 +116,12 @@ class AlignedClips(View):
                 raise Unreadable(field, "no pixel of it is known")
             height, width = found.shape[2:]
             if lead is None:
-                lead, (box, flip) = (height, width), self._drawn(height, width, draws)
+                lead, (box, flip) = (height, width), drawn(self.augmentation, height, width, draws)
             there = box if lead == (height, width) else scaled(box, height / lead[0], width / lead[1])
             for name in own:
                 rows = torch.from_numpy(np.searchsorted(wanted, numbers[name]))
                 pixels[name] = self._resized(seen[name], found[rows], there, flip)
         return pixels
-
-    def _drawn(self, height: int, width: int, draws: Draws) -> tuple[Box, bool]:
-        if self.augmentation is None:
-            return largest_square(height, width), False
-        sizes = np.array([[height, width]])
-        box = draw_crops(draws, sizes, self.augmentation.scale, self.augmentation.ratio)[0].tolist()
-        return tuple(box), bool(draw_flips(draws, self.augmentation.flip)[0])
 
     def _resized(self, sight: Shown, x: Tensor, box: Box, flip: bool) -> Tensor:
         """(n, c, size, size): the same box of all n pictures."""
