@@ -8,19 +8,14 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from mmssl.errors import MmsslError
 from mmssl.models.dialects import text_part
 from mmssl.models.text.base import TextEncoder, TextEncoderConfig, positions_cut
-from mmssl.models.text.tokenizer import load_tokenizer
 
 
 class BertTextConfig(TextEncoderConfig):
     """A transformer in which every token sees all others, by default a small one."""
 
     kind: Literal["bert"] = "bert"
-    width: PositiveInt = 256
-    heads: PositiveInt = 4
-    layers: PositiveInt = 4
     mlp_ratio: PositiveInt = 4
     """Width of the MLPs, relative to ``width``."""
     context: int = Field(32, ge=3)
@@ -32,23 +27,14 @@ class BertTextConfig(TextEncoderConfig):
 
 
 class BertText(TextEncoder):
-    """Tokens (B, context) int64 to (B, width); padding is not seen.
-
-    Raises:
-        MmsslError: ``heads`` do not divide ``width``, or there is no such tokenizer.
-    """
+    """Tokens (B, context) int64 to (B, width); padding is not seen."""
 
     config: BertTextConfig
 
     def __init__(self, config: BertTextConfig) -> None:
         from transformers import BertConfig, BertModel  # slow to import, and few runs need it
 
-        super().__init__()
-        if config.width % config.heads:
-            raise MmsslError(f"text.heads: expected a divisor of width {config.width}, found {config.heads}")
-        self.config = config
-        self.tokenizer = load_tokenizer(config.tokenizer)
-        self.dim, self.context = config.width, config.context
+        super().__init__(config)
         settings = BertConfig(
             vocab_size=self.tokenizer.vocabulary,
             hidden_size=config.width,

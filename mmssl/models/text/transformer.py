@@ -3,26 +3,19 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from mmssl.errors import MmsslError
 from mmssl.models.dialects import text_part
 from mmssl.models.text.base import TextEncoder, TextEncoderConfig, positions_cut
-from mmssl.models.text.tokenizer import load_tokenizer
 
 
 class ClipTextConfig(TextEncoderConfig):
     """The transformer of CLIP (Radford et al., ICML 2021, section 2.4), by default a small one."""
 
     kind: Literal["clip"] = "clip"
-    width: PositiveInt = 256
-    heads: PositiveInt = 4
-    layers: PositiveInt = 4
     mlp_ratio: PositiveFloat = 4.0
     """Width of the MLPs, relative to ``width``."""
-    context: PositiveInt = 32
-    """Tokens that are read, start and end among them; 77 in the paper."""
     activation: Literal["gelu", "quick_gelu"] = "gelu"
     """``quick_gelu`` is x·σ(1.702·x): what OpenAI's weights need."""
 
@@ -31,9 +24,6 @@ class ClipText(TextEncoder):
     """Tokens (B, context) int64 to the normalised state at the end token, (B, width).
 
     A token sees those before it only, so padding after the end token changes nothing.
-
-    Raises:
-        MmsslError: ``heads`` do not divide ``width``, or there is no such tokenizer.
     """
 
     config: ClipTextConfig
@@ -41,12 +31,7 @@ class ClipText(TextEncoder):
     def __init__(self, config: ClipTextConfig) -> None:
         from open_clip.transformer import QuickGELU, TextTransformer  # slow to import, and few runs need it
 
-        super().__init__()
-        if config.width % config.heads:
-            raise MmsslError(f"text.heads: expected a divisor of width {config.width}, found {config.heads}")
-        self.config = config
-        self.tokenizer = load_tokenizer(config.tokenizer)
-        self.dim, self.context = config.width, config.context
+        super().__init__(config)
         self.net = TextTransformer(
             context_length=config.context,
             vocab_size=self.tokenizer.vocabulary,
