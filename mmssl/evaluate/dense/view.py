@@ -13,7 +13,7 @@ from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.views.aligned import AlignedViews
 from mmssl.stream.views.base import View
 from mmssl.stream.views.draws import Draws
-from mmssl.stream.views.geometry import Box, largest_square
+from mmssl.stream.views.geometry import largest_square
 from mmssl.stream.views.shown import Shown
 
 Region = Literal["centre", "whole"]
@@ -85,15 +85,6 @@ class Truth:
         return (x != self.unknown).any(-3)
 
 
-class _Region(AlignedViews):
-    """``AlignedViews`` of the region that is asked about."""
-
-    region: Region = "centre"
-
-    def _drawn(self, height: int, width: int, draws: Draws) -> tuple[Box, bool]:
-        return (0, 0, height, width) if self.region == "whole" else largest_square(height, width), False
-
-
 class DenseView(View):
     """What the encoders see, by their names, (B, C, S, S) float32 and normalised; and the truth.
 
@@ -108,8 +99,7 @@ class DenseView(View):
     def __init__(
         self, shown: Mapping[str, Shown], truth: Truth, region: Region, points: int | None = None
     ) -> None:
-        self.look = _Region(shown, None)
-        self.look.region = region
+        self.look = AlignedViews(shown, None, whole=region == "whole")
         self.truth, self.region, self.points = truth, region, points
         self.fields = self.look.fields
         self.optional = (truth.field,)

@@ -72,18 +72,25 @@ class AlignedViews(View):
         shown: sights of still samples.
         augmentation: one random crop and flip a sample, and with ``ClipAugmentation`` colours of rgb; None is
             the largest square in the centre.
+        whole: without augmentation, the whole picture pressed into a square instead.
 
     Raises:
         MmsslError: a sight of clips or of several flow fields, which are made of videos.
     """
 
-    def __init__(self, shown: Mapping[str, Shown], augmentation: CropFlip | ClipAugmentation | None) -> None:
+    def __init__(
+        self,
+        shown: Mapping[str, Shown],
+        augmentation: CropFlip | ClipAugmentation | None,
+        *,
+        whole: bool = False,
+    ) -> None:
         for name, sight in shown.items():
             if sight.frames is not None or (sight.modality == "flow" and sight.channels != 2):
                 what = "a clip" if sight.frames is not None else f"{sight.channels // 2} flow fields"
                 raise MmsslError(f"view {name!r}: {what} of still samples; expected samples that are videos")
         self.shown = dict(shown)
-        self.augmentation = augmentation
+        self.augmentation, self.whole = augmentation, whole
         required = dict.fromkeys(sight.field for sight in shown.values() if not sight.optional)
         self.fields = tuple(required)
         self.optional = tuple(
@@ -103,6 +110,8 @@ class AlignedViews(View):
         finest = max(pictures, key=lambda field: pictures[field].shape[1] * pictures[field].shape[2])
         height, width = pictures[finest].shape[1:]
         box, flip = drawn(self.augmentation, height, width, draws)
+        if self.whole:
+            box = (0, 0, height, width)
         kept, seen = {}, set()
         for field, size in self._cuts:
             if field not in pictures:
