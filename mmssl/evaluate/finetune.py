@@ -21,7 +21,7 @@ from mmssl.evaluate.actions import RecognitionConfig, averaged, over_splits
 from mmssl.evaluate.base import Evaluation, Score
 from mmssl.evaluate.classify import Answered, pose, within_pairs
 from mmssl.evaluate.features import described
-from mmssl.evaluate.looks import Look
+from mmssl.evaluate.looks import Look, seeing_colours
 from mmssl.models.clip import ClipEncoder
 from mmssl.models.layers import layer_scales
 from mmssl.stream.clips.base import Sampler
@@ -65,6 +65,7 @@ class Finetune(Evaluation):
 
     def _split(self, subject: "Subject", gallery: str, queries: str) -> list[Score]:
         config, between = self.config, (gallery, queries)
+        seeing_colours(subject.encoder(config.encoder))
         tested = subject.look(config.encoder, clips=config.clips, crops=config.crops)
         fitted_on, asked = subject.labels(gallery), subject.labels(queries)
         networks = {

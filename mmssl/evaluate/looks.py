@@ -139,6 +139,18 @@ def seeing(encoder: AnyEncoder) -> VisualEncoder:
     return encoder
 
 
+def seeing_colours(encoder: AnyEncoder) -> VisualEncoder:
+    """The encoder, for evaluations that show frames of colours and nothing else.
+
+    Raises:
+        MmsslError: an encoder of texts, or one that sees something else.
+    """
+    encoder = seeing(encoder)
+    if (sees := sees_of(encoder)) != "rgb":
+        raise MmsslError(f"evaluation: encoder: it sees {sees}; expected one that sees rgb")
+    return encoder
+
+
 def sees_of(encoder: AnyEncoder) -> str:
     """What an encoder is shown of a sample, a name of ``mmssl.sights``."""
     return str(getattr(encoder.config, "sees", "rgb"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmssl.errors import MmsslError
-from mmssl.evaluate.looks import seeing
+from mmssl.evaluate.looks import seeing_colours
 from mmssl.models.artifact import VisualEncoder
 from mmssl.models.encoder import Encoder
 from mmssl.stream.clips.base import Timeline
@@ -118,7 +118,7 @@ def timelines(
     own = _remembered.setdefault(subject, {})
     key = (split, encoder or next(iter(subject.encoders)), tuple(fields), step)
     if key not in own:
-        own[key] = _walk_all(subject, split, seeing(subject.encoder(encoder)), tuple(fields), step)
+        own[key] = _walk_all(subject, split, seeing_colours(subject.encoder(encoder)), tuple(fields), step)
     return own[key]
 
 

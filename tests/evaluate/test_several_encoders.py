@@ -175,3 +175,19 @@ def test_what_takes_a_single_encoder_of_colours_says_so(rooms, clips):
     flow = untrained({"flow": net("flow", channels=4)})
     with pytest.raises(MmsslError, match="crops: 3 of an encoder that sees flow; expected 1"):
         ask(Subject(flow, clips), "actions", crops=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alignment", {"attributes": ["contact"]}),
+        ("finetune", {}),
+        ("phases", {}),
+        ("propagation", {}),
+        ("tracking", {}),
+    ],
+)
+def test_what_shows_frames_of_colours_refuses_other_sights(clips, name, options):
+    subject = Subject(untrained({"flow": net("flow", channels=4)}), clips)
+    with pytest.raises(MmsslError, match="encoder: it sees flow; expected one that sees rgb"):
+        ask(subject, name, **options)

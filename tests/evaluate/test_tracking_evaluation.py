@@ -8,6 +8,7 @@ from tiny_tracking import encoder, write_otb
 
 from mmssl.errors import MmsslError
 from mmssl.models.artifact import save_encoder
+from mmssl.models.clip import FramesConfig, build_clip_encoder
 from mmssl.pipeline.plan import plan
 from mmssl.pipeline.recipe import load_pipeline
 from mmssl.pipeline.runner import run_pipeline
@@ -109,7 +110,7 @@ def test_clip_encoders_are_refused(folder, monkeypatch):
         folder = None
 
         def encoder(self, name):
-            return object()
+            return build_clip_encoder(FramesConfig(net={"encoder": {"name": "resnet10t", "image_size": 32}}))
 
     with pytest.raises(MmsslError, match="expected one of images, found one of clips"):
         Tracking(TrackingConfig()).run(Clips())

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
+from mmssl.evaluate.looks import seeing_colours
 from mmssl.evaluate.propagation.davis import DavisConfig
 from mmssl.evaluate.propagation.files import write_index
 from mmssl.evaluate.propagation.jhmdb import JhmdbConfig
@@ -86,7 +87,7 @@ class Propagation(Evaluation):
 
     def run(self, subject: "Subject") -> list[Score]:
         config: PropagationConfig = self.config
-        encoder = subject.encoder(config.encoder)
+        encoder = seeing_colours(subject.encoder(config.encoder))
         if not isinstance(encoder, Encoder):
             name = config.encoder or next(iter(subject.encoders))
             raise MmsslError(

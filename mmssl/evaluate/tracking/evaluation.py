@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from mmssl.config import parse
 from mmssl.errors import MmsslError
 from mmssl.evaluate.base import Evaluation, EvaluationConfig, Score
+from mmssl.evaluate.looks import seeing_colours
 from mmssl.evaluate.tracking.experiments import WORDS, Experiment, anchored
 from mmssl.evaluate.tracking.presentation import Shown, write_films, write_shown
 from mmssl.evaluate.tracking.protocols import BETTER_LOWER
@@ -93,7 +94,7 @@ class Tracking(Evaluation):
 
     def run(self, subject: "Subject") -> list[Score]:
         config: TrackingConfig = self.config
-        encoder = subject.encoder(config.encoder)
+        encoder = seeing_colours(subject.encoder(config.encoder))
         if not isinstance(encoder, Encoder):
             raise MmsslError("evaluation tracking: encoder: expected one of images, found one of clips")
         if config.benchmark is None:
