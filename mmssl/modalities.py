@@ -5,9 +5,13 @@ A shard member is called ``<key>.<field>.<extension>``. A field is a modality's 
 Tars written by others use bare extensions (``<key>.jpg``); ``FOREIGN`` says which field each one means.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from mmssl.errors import MmsslError
+
+IGNORED = 255
+"""The id of a segmentation's pixels that belong to no class."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ def modality_of(field: str) -> Modality:
     if modality is None:
         raise MmsslError(f"unknown field {field!r}; expected one of {', '.join(MODALITIES)}, or NAME_role")
     return modality
+
+
+def are_videos(fields: Set[str]) -> bool:
+    """Whether samples with these fields are videos, and not still images: where both are, images are seen."""
+    return "video" in fields and "image" not in fields
 
 
 def split_member(name: str) -> tuple[str, str, str]:

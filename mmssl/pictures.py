@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmssl.modalities import IGNORED
 from mmssl.sights import LINEAR_TO_XYZ, SIGHTS
 
-IGNORED = 255
-"""The class id that stands for none; pictures show it as light grey."""
 _ABSENT = 0.5
 """The grey of a view that a sample lacks."""
 _L_OF_AB = 65.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmssl.errors import MmsslError
+from mmssl.modalities import are_videos
 from mmssl.models.artifact import AnyEncoder, VisualEncoder
 from mmssl.models.clip import ClipEncoder, averaging
 from mmssl.models.encoder import Encoder
@@ -91,7 +92,7 @@ def look_at(
         if crops != 1:
             raise MmsslError(f"evaluation: crops: {crops} of an encoder that sees {sees}; expected 1")
         return _sight(encoder, fields, clips, frames, field)
-    if isinstance(encoder, Encoder) and ("image" in fields or "video" not in fields):
+    if isinstance(encoder, Encoder) and not are_videos(fields):
         crop = CentreCrop(encoder.image_size, encoder.mean, encoder.std, field=field or "image")
         return Look(encoder, crop, f"{crop.size} px centre crop of {crop.resize} px, {crop.kernel}")
     if isinstance(encoder, Encoder):
@@ -114,7 +115,7 @@ def look_at(
 
 
 def _sight(encoder: VisualEncoder, fields: Set[str], clips: int, frames: int, field: str | None) -> Look:
-    video = "image" not in fields and "video" in fields
+    video = are_videos(fields)
     shown = Shown.to(encoder, video=video, field=field)
     what = f"{sees_of(encoder)} of {shown.field}, largest square in the centre, {shown.size} px"
     if not video:
@@ -158,6 +159,6 @@ def sees_of(encoder: AnyEncoder) -> str:
 
 def pixels(size: int, fields: Set[str], frames: int = 1) -> View:
     """Pictures in 0..1 for people: the image, or ``frames`` frames, evenly spread over the video."""
-    if "image" in fields or "video" not in fields:
+    if not are_videos(fields):
         return CentreCrop(size, *UNCHANGED, resize=size)
     return ClipView(Spread(frames), size, *UNCHANGED)

@@ -9,6 +9,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from mmssl.config import Config
+from mmssl.modalities import are_videos
 from mmssl.models.artifact import AnyEncoder
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.base import View
@@ -42,7 +43,7 @@ class DataInfo:
     @property
     def video(self) -> bool:
         """Whether samples are videos rather than still images."""
-        return "video" in self.fields and "image" not in self.fields
+        return are_videos(self.fields)
 
 
 @dataclass

@@ -18,9 +18,10 @@ from mmssl.evaluate.dense.measures import (
     pixel_accuracy,
 )
 from mmssl.evaluate.dense.probe import Dense, DenseConfig
-from mmssl.evaluate.dense.view import IGNORED, Truth
+from mmssl.evaluate.dense.view import Truth
 from mmssl.evaluate.resample import bootstrap
 from mmssl.evaluate.tables import Table, write_table
+from mmssl.modalities import IGNORED
 
 if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject

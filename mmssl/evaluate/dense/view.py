@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmssl.modalities import modality_of
-from mmssl.stream.sample import Sample, Unreadable
+from mmssl.modalities import IGNORED, modality_of
+from mmssl.stream.sample import Sample
 from mmssl.stream.views.aligned import AlignedViews
 from mmssl.stream.views.base import View
+from mmssl.stream.views.channels import refuse_unknown_classes
 from mmssl.stream.views.draws import Draws
 from mmssl.stream.views.geometry import largest_square
 from mmssl.stream.views.shown import Shown
@@ -22,9 +23,6 @@ Region = Literal["centre", "whole"]
 EIGEN = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Top, bottom, left, right as shares: rows 45 to 471 and columns 41 to 601 of NYU's 480 × 640 pixels (Eigen
 et al., NeurIPS 2014), where its depth is not lost to the warp onto the colour camera."""
-
-IGNORED = 255
-"""The class id of pixels that are not asked about."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,7 @@ class Truth:
         x: Tensor = sample[self.field]
         height, width = x.shape[1:]
         if self.modality == "segmentation" and self.classes is not None:
-            beyond = x[(x >= self.classes) & (x != IGNORED)]
-            if len(beyond):
-                raise Unreadable(
-                    self.field,
-                    f"class id {int(beyond.max())}; the manifest declares 0 … {self.classes - 1}, and "
-                    f"{IGNORED} = ignored",
-                )
+            refuse_unknown_classes(self.field, x, self.classes)
         if self.modality == "depth":
             x = torch.where(x > (self.cap or np.inf), 0, x)
             if self.eigen:

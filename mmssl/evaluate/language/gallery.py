@@ -25,6 +25,7 @@ from mmssl.evaluate.language.pictures import (
 from mmssl.evaluate.language.ranking import Truth
 from mmssl.evaluate.language.space import Pairs
 from mmssl.files import write_bytes
+from mmssl.modalities import are_videos
 from mmssl.models.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def draw_gallery(
     found_seen = (pairs.said[first] @ pairs.seen.T).topk(min(_MATCHES, len(pairs.seen)), dim=1).indices
     some = spaced(torch.arange(len(pairs.seen)), _ROWS)
     wanted = pairs.ids[torch.cat([rows, some, found_seen.flatten()]).unique()].tolist()
-    frames = _FRAMES if "image" not in subject.manifest.fields else 1
+    frames = _FRAMES if are_videos(subject.manifest.fields.keys()) else 1
     film = subject.film(subject.queries, wanted, frames, _SIDE)
     right_text, right_seen = truth.texts_of(rows), truth.samples_of(first)
     ids = pairs.ids.tolist()

@@ -17,6 +17,7 @@ from mmssl.evaluate.language.gallery import draw_gallery
 from mmssl.evaluate.language.ranking import CHUNK, Chance, Truth, first_hits
 from mmssl.evaluate.language.space import Pairs, image_text, pairs_of
 from mmssl.evaluate.resample import bootstrap, mean
+from mmssl.modalities import are_videos
 
 if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
@@ -57,7 +58,7 @@ class TextRetrieval(Evaluation):
         method = image_text(subject.method, "text_retrieval")
         pairs = pairs_of(subject, method, config.samples)
         truth = Truth(pairs.of, pairs.same, len(pairs.seen))
-        seen = "image" if "image" in subject.manifest.fields else "video"
+        seen = "video" if are_videos(subject.manifest.fields.keys()) else "image"
         found = {f"{seen}_to_text": by_sample(pairs, truth), f"text_to_{seen}": by_caption(pairs, truth)}
         scores = []
         for name, one in found.items():

@@ -12,16 +12,14 @@ from pydantic import Field
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
+from mmssl.modalities import IGNORED
 from mmssl.shards.sources.base import BadInput
-
-IGNORE = 255
-"""Stored where a pixel is of no class (``mmssl.modalities``)."""
 
 
 class Labels(Config):
     """Which classes a shard set's segmentation has, and which raw labels they are."""
 
-    classes: tuple[str, ...] = Field(default=(), max_length=IGNORE)
+    classes: tuple[str, ...] = Field(default=(), max_length=IGNORED)
     """Names in the order of their ids 0, 1, …; by default all classes of the table, in its order. Raw labels
     of other names are ignored."""
     table: str | None = None
@@ -33,7 +31,7 @@ class Labels(Config):
     """The table's column with the class name; empty = ignored."""
     first: int = Field(default=1, ge=0)
     """The raw number of the first class, in label images without a table."""
-    ignore: tuple[int, ...] = (0, IGNORE)
+    ignore: tuple[int, ...] = (0, IGNORED)
     """Raw numbers of pixels without a label, where they are no class's."""
 
     def names(self) -> list[str]:
@@ -48,9 +46,9 @@ class Labels(Config):
         for name in self.classes if self.table else ():
             if _plain(name) not in map(_plain, known):
                 raise MmsslError(f"{self.table}: no class {name!r}; expected one of {', '.join(known)}")
-        if len(known) > IGNORE and not self.classes:
+        if len(known) > IGNORED and not self.classes:
             raise MmsslError(
-                f"{self.table}: {len(known)} classes; expected at most {IGNORE}: list labels.classes"
+                f"{self.table}: {len(known)} classes; expected at most {IGNORED}: list labels.classes"
             )
         return list(self.classes) or known
 
@@ -85,7 +83,7 @@ class Labels(Config):
                     f"label {number}; expected one of the {classes} declared classes (raw numbers "
                     f"{min(known)}..{max(known)}) or labels.ignore {list(self.ignore)}"
                 )
-            ids[at] = known.get(number, IGNORE)
+            ids[at] = known.get(number, IGNORED)
         return ids[places].reshape(raw.shape)
 
     def _table(self) -> dict[str, str]:
@@ -110,7 +108,7 @@ def label_image(data: bytes) -> np.ndarray:
 
 def _id(name: str, names: list[str]) -> int:
     wanted = _plain(name)
-    return next((id_ for id_, known in enumerate(names) if _plain(known) == wanted), IGNORE)
+    return next((id_ for id_, known in enumerate(names) if _plain(known) == wanted), IGNORED)
 
 
 def _plain(name: str) -> str:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
+from mmssl.modalities import IGNORED
 from mmssl.stream.sample import Sample, Unreadable
 from mmssl.stream.views.base import View
-from mmssl.stream.views.channels import channels
+from mmssl.stream.views.channels import channels, refuse_unknown_classes
 from mmssl.stream.views.clip_augmentation import ClipAugmentation
 from mmssl.stream.views.crops import Kernel, draw_crops, draw_flips
 from mmssl.stream.views.draws import Draws
@@ -27,8 +28,6 @@ from mmssl.stream.views.shown import Shown
 
 _ASPECT = 0.02
 """How far the shapes of a sample's modalities may be from one another."""
-_IGNORED = 255
-"""The class id that stands for none."""
 
 
 class CropFlip(Config):
@@ -106,7 +105,7 @@ class AlignedViews(View):
             raise Unreadable(self.optional[0], f"absent, like all of {', '.join(self.optional)}")
         for sight in self.shown.values():
             if sight.modality == "segmentation" and sight.field in pictures:
-                _refuse_unknown_classes(sight, pictures[sight.field])
+                refuse_unknown_classes(sight.field, pictures[sight.field], sight.channels)
         finest = max(pictures, key=lambda field: pictures[field].shape[1] * pictures[field].shape[2])
         height, width = pictures[finest].shape[1:]
         box, flip = drawn(self.augmentation, height, width, draws)
@@ -187,22 +186,12 @@ def drawn(
     return tuple(box), bool(draw_flips(draws, augmentation.flip)[0])
 
 
-def _refuse_unknown_classes(sight: Shown, ids: Tensor) -> None:
-    beyond = ids[(ids >= sight.channels) & (ids != _IGNORED)]
-    if len(beyond):
-        raise Unreadable(
-            sight.field,
-            f"class id {int(beyond.max())}; expected 0 … {sight.channels - 1} of {sight.channels} classes, "
-            f"or {_IGNORED} = ignored",
-        )
-
-
 def _shows(modality: str, x: Tensor) -> bool:
     """Whether any pixel of (C, H, W) is known."""
     if modality == "image":
         return True
     if modality == "segmentation":
-        return bool((x != _IGNORED).any())
+        return bool((x != IGNORED).any())
     return bool(torch.isfinite(x).any() if modality == "flow" else (x != 0).any())
 
 

@@ -3,8 +3,25 @@
 import torch
 from torch import Tensor
 
+from mmssl.modalities import IGNORED
+from mmssl.stream.sample import Unreadable
 from mmssl.stream.views.colour_spaces import colours
 from mmssl.stream.views.shown import Shown
+
+
+def refuse_unknown_classes(field: str, ids: Tensor, classes: int) -> None:
+    """Class ids, of any shape, must be below the number of classes or ``IGNORED``.
+
+    Raises:
+        Unreadable: some are not; names the field.
+    """
+    beyond = ids[(ids >= classes) & (ids != IGNORED)]
+    if len(beyond):
+        raise Unreadable(
+            field,
+            f"class id {int(beyond.max())}; expected 0 … {classes - 1} of {classes} classes, or {IGNORED} = "
+            "ignored",
+        )
 
 
 def channels(shown: Shown, x: Tensor) -> Tensor:
