@@ -94,3 +94,16 @@ def only_writer(folder: Path | str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def join_crew(folder: Path) -> IO[str]:
+    """Hold a shared lock on ``folder`` as long as the returned file lives: see ``wait_for_crew``."""
+    file = open(folder / ".crew", "a")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def wait_for_crew(folder: Path) -> None:
+    """Wait until every process that joined is gone; those of a killed parent outlive it by a moment."""
+    with open(folder / ".crew", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)

@@ -82,10 +82,11 @@ def _start_or_resume(out: Path, identity: dict[str, Any]) -> None:
         _refuse_changes(out, files.read_json(state, "the state of an interrupted build"), identity)
     elif any(out.glob("*/*.tar")) or any(out.glob("*.tar")):
         raise MmsslError(f"{out}: holds tars that no build has recorded; expected an empty folder")
-    for left in out.rglob(".*.part"):  # of a process that was killed; we hold the lock, so nobody writes them
-        left.unlink(missing_ok=True)
     if not state.exists():
         files.write_json(state, identity)
+    files.wait_for_crew(state.parent)
+    for left in out.rglob(".*.part"):  # of a process that was killed; we hold the lock, so nobody writes them
+        left.unlink(missing_ok=True)
 
 
 def _refuse_changes(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmssl.errors import MmsslError
+from mmssl.files import join_crew
 from mmssl.shards.plan import Task
 from mmssl.shards.sources import BadInput, Source
-from mmssl.shards.state import Record, Skipped, write_record
+from mmssl.shards.state import STATE, Record, Skipped, write_record
 from mmssl.shards.writer import RawSample, write_shard
 
 Result = tuple[Task, Record]
@@ -79,7 +80,10 @@ def _set_up_worker(source: Source, out: Path, counter: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    _worker.update(source=source, out=out, counter=counter)
+    # Whoever goes on with the work of a killed parent waits for us; if that has begun, we came too late.
+    _worker.update(source=source, out=out, counter=counter, crew=join_crew(out / STATE))
+    if not parent.is_alive():
+        os._exit(1)
 
 
 def _write_in_worker(task: Task) -> Result:
