@@ -96,11 +96,9 @@ def only_writer(folder: Path | str) -> Iterator[None]:
         yield
 
 
-def join_crew(folder: Path) -> IO[str]:
-    """Hold a shared lock on ``folder`` as long as the returned file lives: see ``wait_for_crew``."""
-    file = open(folder / ".crew", "a")
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+def join_crew(folder: Path) -> None:
+    """Hold a shared lock on ``folder`` until this process ends: see ``wait_for_crew``."""
+    fcntl.flock(os.open(folder / ".crew", os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
 
 
 def wait_for_crew(folder: Path) -> None:

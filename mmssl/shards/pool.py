@@ -80,10 +80,10 @@ def _set_up_worker(source: Source, out: Path, counter: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    # Whoever goes on with the work of a killed parent waits for us; if that has begun, we came too late.
-    _worker.update(source=source, out=out, counter=counter, crew=join_crew(out / STATE))
+    join_crew(out / STATE)  # whoever goes on with the work of a killed parent waits for us
     if not parent.is_alive():
-        os._exit(1)
+        os._exit(1)  # that has begun already
+    _worker.update(source=source, out=out, counter=counter)
 
 
 def _write_in_worker(task: Task) -> Result:
