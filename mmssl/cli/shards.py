@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mmssl.cli.progress import progress_bar
 from mmssl.errors import EXIT_BAD_INPUT
+from mmssl.progress import progress_bar
 from mmssl.shards.build import build_shards
 from mmssl.shards.foreign import index_tars
 from mmssl.shards.inspect import summary, write_html, write_png

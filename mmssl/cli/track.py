@@ -105,7 +105,7 @@ def _follow(
     """Track, and draw as it goes; the boxes (n, 4) counted from 0."""
     import numpy as np
 
-    from mmssl.cli.progress import progress_bar
+    from mmssl.progress import progress_bar
     from mmssl.tracking.overlay import drawn
 
     if not len(numbers):

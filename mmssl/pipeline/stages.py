@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from mmssl import distributed, files
 from mmssl.engine.setup import pick_device
@@ -31,6 +30,7 @@ from mmssl.pipeline.recipe import (
     split_weights,
 )
 from mmssl.pipeline.tokenizer import make_tokenizer
+from mmssl.progress import progress_bar
 from mmssl.shards.build import build_shards
 from mmssl.shards.manifest import load_manifest
 from mmssl.shards.recipe import load_recipe
@@ -104,13 +104,12 @@ def encoder_folders(stage: Path) -> dict[str, Path]:
 def run_build(stage: BuildStage, place: Place) -> None:
     recipe = load_recipe(stage.recipe, shard_overrides(stage))
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"{place.name}: inputs", total=None)
+    with progress_bar(place.name, "inputs", console, transient=True) as progress:
         build_shards(
             recipe,
             place.folder,
             workers=stage.workers if place.workers is None else max(1, place.workers),
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            progress=progress,
         )
 
 

@@ -1,9 +1,8 @@
 """Run a tracker over the sequences of a benchmark, and go on where an earlier run was stopped."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich import get_console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from mmssl.config import fingerprint
 from mmssl.errors import MmsslError
@@ -30,14 +21,12 @@ from mmssl.evaluate.tracking.sequence import Sequence
 from mmssl.evaluate.tracking.supervised import supervise, trajectory
 from mmssl.files import read_json, write_json
 from mmssl.models.feature_map import FeatureMap
+from mmssl.progress import Told, progress_bar
 from mmssl.tracking.lockstep import Job, lockstep
 from mmssl.tracking.tracker import Tracker, TrackerConfig, Trackers
 
 FINISHED = "finished.json"
 """In a tracker's folder of results: sequence to the fingerprint of what its files were made with."""
-
-Advance = Callable[[int], None]
-"""Called with the number of frames that were done since the last call."""
 
 
 def follow_all(
@@ -74,8 +63,10 @@ def follow_all(
             if experiment == "vot_reset"
             else partial(_lockstep, Trackers(features, config), experiment, lanes)
         )
-        with _progress(what, len(sequences) - len(left)) as (start, advance):
-            for sequence, followed in run(left, start, advance):
+        before = len(sequences) - len(left)
+        words = f"{what} ({before} sequences were done before)" if before else what
+        with progress_bar(words, "frames", get_console(), transient=True) as told:
+            for sequence, followed in run(left, told):
                 found[sequence.name] = store.write(sequence, followed, identities[sequence.name])
     return {name: its for name, its in found.items() if its is not None}
 
@@ -124,8 +115,7 @@ def _lockstep(
     experiment: Experiment,
     lanes: int,
     sequences: Many[Sequence],
-    start: Advance,
-    advance: Advance,
+    told: Told,
 ) -> Iterator[tuple[Sequence, Followed]]:
     """All runs of all sequences side by side; a sequence comes when the last of its runs is done."""
     runs = [run for sequence in sequences for run in RUNS[experiment](sequence)]
@@ -133,12 +123,13 @@ def _lockstep(
     for run in runs:
         waiting.setdefault(run.whole.name, []).append(run.name)
     done: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-    start(sum(len(run.numbers) for run in runs))
+    frames, total = 0, sum(len(run.numbers) for run in runs)
     jobs = [Job(run.whole.frames, run.numbers.tolist(), run.box) for run in runs]
     for index, boxes, seconds in lockstep(trackers, jobs, lanes):
         run, its = runs[index], done.setdefault(runs[index].whole.name, {})
         its[run.name] = boxes, seconds
-        advance(len(boxes))
+        frames += len(boxes)
+        told(frames, total)
         if len(its) == len(waiting[run.whole.name]):
             names = waiting[run.whole.name]
             keep = trajectory if experiment == "vot_anchor" else np.asarray
@@ -148,12 +139,13 @@ def _lockstep(
 
 
 def _supervised(
-    tracker: Tracker, sequences: Many[Sequence], start: Advance, advance: Advance
+    tracker: Tracker, sequences: Many[Sequence], told: Told
 ) -> Iterator[tuple[Sequence, Followed]]:
-    start(sum(map(len, sequences)))
+    frames, total = 0, sum(map(len, sequences))
     for sequence in sequences:
         its = supervise(tracker, sequence)
-        advance(len(sequence))
+        frames += len(sequence)
+        told(frames, total)
         times = {} if its.seconds is None else {"001": its.seconds}
         yield sequence, Followed({"001": its}, times)
 
@@ -173,28 +165,3 @@ def _tracker(features: FeatureMap, config: TrackerConfig) -> list[Any]:
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     encoder = features.encoder.config.model_dump(mode="json", exclude={"weights"})
     return [digest.hexdigest(), encoder, features.stage, config.model_dump(mode="json")]
-
-
-@contextmanager
-def _progress(what: str, skipped: int) -> Iterator[tuple[Advance, Advance]]:
-    """A bar with frames a second and time left; nothing is drawn where the output is not a terminal."""
-    console = get_console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        words = f"{what} ({skipped} sequences were done before)" if skipped else what
-        bar = progress.add_task(words, total=None, rate="")
-
-        def advance(frames: int) -> None:
-            progress.advance(bar, frames)
-            speed = progress.tasks[bar].speed
-            progress.update(bar, rate=f"{speed:,.0f}/s" if speed else "")
-
-        yield lambda frames: progress.update(bar, total=frames), advance

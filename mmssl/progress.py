@@ -1,4 +1,4 @@
-"""The progress bar of commands that take a while."""
+"""The progress bar of what takes a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +14,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Told = Callable[[int, int | None], None]
+"""Told how much is done, and of how much (None where nobody knows)."""
+
 
 @contextmanager
-def progress_bar(what: str, unit: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
+def progress_bar(what: str, unit: str, console: Console, *, transient: bool = False) -> Iterator[Told]:
     """A bar with rate and time left; nothing is drawn where the output is not a terminal.
 
+    Args:
+        transient: it leaves the screen when it is finished.
+
     Yields:
-        What is to be told how much is done, and of how much (None where nobody knows).
+        What is to be told.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -32,7 +38,9 @@ def progress_bar(what: str, unit: str, console: Console) -> Iterator[Callable[[i
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=transient
+    ) as progress:
         bar = progress.add_task(what, total=None, rate="")
 
         def update(done: int, total: int | None) -> None:
