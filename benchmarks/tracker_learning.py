@@ -26,7 +26,7 @@ from mmssl.evaluate.tracking.readers.otb import OtbConfig
 ROOT = Path(__file__).parents[1]
 PIPELINE = "real_tracker"
 EVALUATED = ("Football1", "Skiing", "DragonBaby", "Crossing", "Couple", "Diving", "Freeman1")
-SEEDS = ("udt", "udt_1", "udt_2")
+SEEDS = {"UDT": ("udt", "udt_1", "udt_2"), "LUDT": ("ludt", "ludt_1", "ludt_2")}
 """Stages that differ in their seed only."""
 EVALUATION, METRIC, BAR = "tracking/otb/otb", "success AUC", ">= 48"
 
@@ -42,9 +42,10 @@ def learned(run: Path) -> Iterator[Figure]:
     of: dict[str, dict[str, Any]] = {
         row["stage"]: row for row in rows if (row["evaluation"], row["metric"]) == (EVALUATION, METRIC)
     }
-    words = f"{METRIC}, mean and standard deviation over {len(SEEDS)} seeds of data and weights"
-    for name, key, bar in (("UDT", "value", BAR), ("random features", "untrained", "")):
-        values = [of[stage][key] for stage in SEEDS]
+    columns = [(name, stages, "value", BAR) for name, stages in SEEDS.items()]
+    for name, stages, key, bar in (*columns, ("random features", SEEDS["UDT"], "untrained", "")):
+        values = [of[stage][key] for stage in stages]
+        words = f"{METRIC}, mean and standard deviation over {len(values)} seeds of data and weights"
         yield figure(f"{name}: mean of seeds", statistics.mean(values), "%", words, bar)
         yield figure(f"{name}: standard deviation of seeds", statistics.stdev(values), "points", words)
 
@@ -66,7 +67,7 @@ def classical(root: str) -> Iterator[Figure]:
 
 def costs(run: Path) -> Iterator[Figure]:
     """Minutes of each training."""
-    for stage in (*SEEDS, "ludt"):
+    for stage in (*SEEDS["UDT"], *SEEDS["LUDT"]):
         about = json.loads((run / stage / "stage.json").read_text())
         yield figure(
             f"{stage}: training", about["seconds"] / 60, "minutes", "wall time of the stage", "<= 40"
