@@ -32,6 +32,7 @@ GAINS: dict[str, dict[tuple[str, ...], dict[str, float]]] = {
     "tiny_imagenet": {},
     "miniworld_time": {},
     "real_time": {},
+    "real_features": {},
     "miniworld_views": {},
     "miniworld_words": {},
     "lab": {},

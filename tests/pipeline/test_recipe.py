@@ -17,7 +17,8 @@ def test_every_recipe_of_the_repository_is_right(path: Path) -> None:
     assert pipeline.name == path.stem
     trained = {name for name, stage in pipeline.stages.items() if stage.kind == "train"}
     scored = {stage.encoders for stage in pipeline.stages.values() if stage.kind == "evaluate"}
-    assert trained == scored, "every encoder is compared with the untrained one"
+    own = {name for name in scored if "/" not in name}  # the others are folders of other pipelines
+    assert trained == own, "every encoder is compared with the untrained one"
 
 
 def test_there_are_the_promised_recipes() -> None:
