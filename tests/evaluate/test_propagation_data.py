@@ -108,7 +108,10 @@ def test_davis_names_what_is_missing_or_wrong(tmp_path):
             list(Davis(config))
     mask.write_bytes(kept)
     save_index(root / "Annotations/480p/one/00000.png", np.zeros((48, 64), np.uint8))
-    with pytest.raises(MmsslError, match=r"00000\.png: expected an object in the first frame"):
+    with pytest.raises(MmsslError, match=r"00000\.png: expected an object in the first frame, found none$"):
+        list(Davis(config))
+    save_index(root / "Annotations/480p/one/00000.png", np.full((48, 64), 255, np.uint8))
+    with pytest.raises(MmsslError, match=r"found none but 255, .* DAVIS 2016\? \(year: 2016\)"):
         list(Davis(config))
 
 

@@ -81,17 +81,22 @@ class Davis(Masks):
         where = self.config.resolution, name
         frames = images(self.root.joinpath("JPEGImages", *where), ".jpg", ".jpeg", ".png")
         folder = self.root.joinpath("Annotations", *where)
-        truth = read_masks(folder, frames)
+        stored = read_masks(folder, frames)
         truth = (
-            (truth > 0).astype(np.uint8) if self.config.year == 2016 else np.where(truth == VOID, 0, truth)
+            (stored > 0).astype(np.uint8) if self.config.year == 2016 else np.where(stored == VOID, 0, stored)
         )
         if len(frames) < 3:
             raise MmsslError(
                 f"{folder}: {len(frames)} frames; expected 3 at least, the first and last do not count"
             )
         if not truth[0].any():
+            hint = (
+                f" but {VOID}, which is nobody in 2017; of DAVIS 2016? (year: 2016)"
+                if stored[0].any()
+                else ""
+            )
             raise MmsslError(
-                f"{folder / frames[0].stem}.png: expected an object in the first frame, found none"
+                f"{folder / frames[0].stem}.png: expected an object in the first frame, found none{hint}"
             )
         size = (truth.shape[1], truth.shape[2])
         return Video(name, ImageFiles(frames, name), size, truth, int(truth[0].max()) + 1)
