@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def classical(root: str) -> Iterator[Figure]:
 
 def costs(run: Path) -> Iterator[Figure]:
     """Minutes of each training."""
-    for stage in (*SEEDS["UDT"], *SEEDS["LUDT"]):
+    for stage in chain.from_iterable(SEEDS.values()):
         about = json.loads((run / stage / "stage.json").read_text())
         yield figure(
             f"{stage}: training", about["seconds"] / 60, "minutes", "wall time of the stage", "<= 40"

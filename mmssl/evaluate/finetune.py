@@ -61,11 +61,11 @@ class Finetune(Evaluation):
     Config = FinetuneConfig
 
     def run(self, subject: "Subject") -> list[Score]:
+        seeing_colours(subject.encoder(self.config.encoder))
         return over_splits(subject, self.config.splits, lambda *split: self._split(subject, *split))
 
     def _split(self, subject: "Subject", gallery: str, queries: str) -> list[Score]:
         config, between = self.config, (gallery, queries)
-        seeing_colours(subject.encoder(config.encoder))
         tested = subject.look(config.encoder, clips=config.clips, crops=config.crops)
         fitted_on, asked = subject.labels(gallery), subject.labels(queries)
         networks = {

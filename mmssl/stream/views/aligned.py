@@ -108,9 +108,8 @@ class AlignedViews(View):
                 refuse_unknown_classes(sight.field, pictures[sight.field], sight.channels)
         finest = max(pictures, key=lambda field: pictures[field].shape[1] * pictures[field].shape[2])
         height, width = pictures[finest].shape[1:]
-        box, flip = drawn(self.augmentation, height, width, draws)
-        if self.whole:
-            box = (0, 0, height, width)
+        everything: Box = (0, 0, height, width)
+        box, flip = (everything, False) if self.whole else drawn(self.augmentation, height, width, draws)
         kept, seen = {}, set()
         for field, size in self._cuts:
             if field not in pictures:
