@@ -40,7 +40,7 @@ class DCFNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, width, H, W)."""
-        return self.norm(self.conv2(self.conv1(x).relu()))
+        return self.norm(self.conv2(self.conv1(x).relu_()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, width): the mean of the map, for evaluations of whole images."""

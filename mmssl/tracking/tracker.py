@@ -15,10 +15,9 @@ from torch import Tensor
 
 from mmssl.config import Config
 from mmssl.errors import MmsslError
-from mmssl.models.correlation_filter import peaks
+from mmssl.models.correlation_filter import Band, peaks
 from mmssl.models.feature_map import FeatureMap
 from mmssl.stream.views.photometric import normalise
-from mmssl.tracking.band import Band
 from mmssl.tracking.boxes import Boxes, around, centres, inside
 from mmssl.tracking.crops import cut_out
 
@@ -90,16 +89,15 @@ class Trackers:
         except (AssertionError, RuntimeError, ValueError) as error:  # transformers are built for one size
             name = features.encoder.config.name
             raise MmsslError(f"tracker.crop: {name} takes no crops of {self.crop} pixels: {error}") from error
-        _, channels, *size = probe.shape
-        if min(size) < 3:
+        *_, height, width = probe.shape
+        if min(height, width) < 3:
             raise MmsslError(
-                f"tracker: crops of {self.crop} pixels give maps of {size[0]}x{size[1]} cells; expected 3x3 "
+                f"tracker: crops of {self.crop} pixels give maps of {height}x{width} cells; expected 3x3 "
                 "at least, of larger crops or an earlier stage"
             )
-        self.cells = np.array(size[::-1], dtype=np.float64)
+        self.cells = np.array([width, height], dtype=np.float64)
         """Width and height of a feature map."""
-        self._band = Band((size[0], size[1]), self._sigma(), self.device)
-        self._scale = 1 / (size[0] * size[1] * channels)
+        self._band = Band((height, width), self._sigma(), hann=True).to(self.device)
         exponents = np.arange(config.scales) - config.scales // 2
         self._factors = config.scale_step**exponents
         self._weights = np.where(exponents == 0, 1.0, config.scale_penalty)
@@ -177,8 +175,7 @@ class Trackers:
             return np.empty((0, 4)), np.empty(0)
         sizes = self.size[:, None] * self._factors[:, None]  # (B, scales, 2)
         z = self._spectra(frames, self.centre[:, None], sizes)  # (B, scales, R, K, C)
-        correlation = (z * self._x.conj()[:, None]).sum(dim=-1) * self._scale
-        response = self._band.maps(self._alpha[:, None] * correlation)  # (B, scales, h, w)
+        response = self._band.answer(self._alpha[:, None], self._x[:, None], z)  # (B, scales, h, w)
         heights = response.amax(dim=(2, 3)).cpu().double().numpy()
         if not np.isfinite(heights).all():
             raise MmsslError("tracker: the encoder's features are not finite; expected trained weights")
@@ -197,8 +194,7 @@ class Trackers:
     ) -> tuple[Tensor, Tensor]:
         """α̂ (B, R, K) and x̂ (B, R, K, C) of the targets where they are."""
         x = self._spectra(frames, centre[:, None], size[:, None])[:, 0]
-        energy = torch.view_as_real(x).square().sum(dim=(-1, -2)) * self._scale
-        return (self._band.label / (energy + self.config.lam)).to(x.dtype), x
+        return self._band.fit(x, self._band.label, self.config.lam).to(x.dtype), x
 
     def _window(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
         return size * (1 + self.config.padding)

@@ -1,23 +1,28 @@
-"""The filter in Fourier space against ridge regression over all shifts, and its hand-written gradients."""
+"""The filter against ridge regression over all shifts, and its band against whole spectra."""
 
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from mmssl.models.correlation_filter import (
-    answer,
-    fit,
-    gaussian,
-    learn,
-    peaks,
-    respond,
-    rolled,
-    spectrum,
-)
+from mmssl.models.correlation_filter import Band, cut_off, gaussian, peaks, rolled
 
 SIZES = [(6, 6), (7, 7), (6, 7), (7, 6), (1, 5)]
+
+
+def whole(size: tuple[int, int]) -> Band:
+    """All frequencies of maps of this size, in double precision."""
+    return Band(size, 0.5, tolerance=0, dtype=torch.float64)
+
+
+def respond(band: Band, x: Tensor, z: Tensor, y: Tensor, lam: float) -> Tensor:
+    """What the filter that answers ``x`` with ``y`` answers to ``z``."""
+    fx, fz = band.spectrum(x), band.spectrum(z)
+    return band.answer(band.fit(fx, band.spectrum_of_label(y), lam), fx, fz)
 
 
 def dense(x: np.ndarray, z: np.ndarray, y: np.ndarray, lam: float) -> np.ndarray:
@@ -40,9 +45,8 @@ def test_the_response_is_that_of_ridge_regression(size: tuple[int, int], channel
     random = np.random.default_rng(0)
     x, z = random.normal(size=(2, 2, channels, *size))
     y = random.normal(size=size)
-    label = torch.fft.rfft2(torch.from_numpy(y))
     for lam in (1e-2, 1.0):
-        response = respond(learn(torch.from_numpy(x), label, lam), torch.from_numpy(z))
+        response = respond(whole(size), *map(torch.from_numpy, (x, z, y)), lam)
         for b in range(2):
             np.testing.assert_allclose(response[b], dense(x[b], z[b], y, lam), atol=1e-9)
 
@@ -51,18 +55,17 @@ def test_the_response_is_that_of_ridge_regression(size: tuple[int, int], channel
 def test_gradients_of_a_whole_filter(size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     x, z = (torch.randn(2, 3, *size, dtype=torch.float64, generator=generator) for _ in range(2))
-    label = torch.fft.rfft2(torch.rand(2, *size, dtype=torch.float64, generator=generator))
+    y = torch.rand(2, *size, dtype=torch.float64, generator=generator)
+    band = whole(size)
+    assert torch.autograd.gradcheck(
+        lambda x, z: respond(band, x, z, y, 0.1), (x.requires_grad_(), z.requires_grad_())
+    )
 
-    def response(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        return respond(learn(x, label, 0.1), z)
 
-    assert torch.autograd.gradcheck(response, (x.requires_grad_(), z.requires_grad_()))
-
-
-def test_gradients_are_those_of_torch_in_float32() -> None:
+def test_the_band_gives_the_gradients_of_the_whole_spectrum() -> None:
     x, z = torch.randn(2, 3, 8, 25, 24, generator=torch.Generator().manual_seed(1)).requires_grad_()
     y = gaussian((25, 24), 2.0)
-    ours = torch.autograd.grad(respond(learn(x, spectrum(y), 1e-2), z).square().sum(), (x, z))
+    ours = torch.autograd.grad(respond(Band((25, 24), 2.0), x, z, y, 1e-2).square().sum(), (x, z))
     fx, fz = torch.fft.rfft2(x), torch.fft.rfft2(z)
     alpha = torch.fft.rfft2(y) / ((fx.abs() ** 2).mean(1) / (25 * 24) + 1e-2)
     plain = torch.fft.irfft2(alpha * (fz * fx.conj()).mean(1) / (25 * 24), s=(25, 24))
@@ -71,15 +74,59 @@ def test_gradients_are_those_of_torch_in_float32() -> None:
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    sigma=st.floats(0.2, 6),
+    margin=st.integers(0, 3),
+    hann=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_band_is_a_part_of_the_spectrum(height, width, sigma, margin, hann, seed):
+    maps = torch.randn(
+        2, 3, height + 2 * margin, width + 2 * margin, generator=torch.Generator().manual_seed(seed)
+    )
+    window = torch.from_numpy(np.outer(np.hanning(height), np.hanning(width))) if hann else 1.0
+    spectrum = torch.fft.rfft2(cut_off(maps, margin).double() * window)
+    band = Band((height, width), sigma, margin=margin, hann=hann)
+    part = band.spectrum(maps)
+    torch.testing.assert_close(band._by_fft(maps), part, atol=1e-3, rtol=0)  # as accelerators do it
+    part = part.movedim(-1, 1)
+    rows, columns = part.shape[-2:]
+    kept = [*range(rows // 2 + 1), *range(height - (rows - 1) // 2, height)]
+    assert torch.allclose(part.to(spectrum.dtype), spectrum[:, :, kept, :columns], atol=1e-3)
+    # What is left out is nothing in the label.
+    label = torch.fft.rfft2(gaussian((height, width), sigma).double())
+    assert torch.allclose(band.label.double(), label.real[kept, :columns], atol=1e-3)
+    left = label.abs().clone()
+    left[torch.tensor(kept)[:, None], torch.arange(columns)] = 0
+    assert left.max() <= 2e-6 * label.abs().max()
+
+
+@pytest.mark.parametrize(("size", "sigma"), [((125, 125), 4.2), ((121, 121), 4.2), ((16, 15), 0.6)])
+@pytest.mark.parametrize("hann", [False, True])
+def test_the_response_is_that_of_the_whole_spectrum(size: tuple[int, int], sigma: float, hann: bool) -> None:
+    x, z = torch.randn(2, 1, 8, *size, generator=torch.Generator().manual_seed(4))
+    z = x.roll((3, -2), (2, 3)) + 0.3 * z
+    window = torch.from_numpy(np.outer(*(np.hanning(n) for n in size))) if hann else 1.0
+    y = gaussian(size, sigma)
+    expected = respond(whole(size), x * window, z * window, y.double(), 1e-4)
+    found = respond(Band(size, sigma, hann=hann), x, z, y, 1e-4)
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
+
+
 def test_leading_dimensions_broadcast() -> None:
-    """One filter for several scales, and a filter without a batch."""
+    """One filter for several scales, as trackers ask it."""
     x, z = torch.randn(2, 1, 4, 9, 8), torch.randn(2, 3, 4, 9, 8)
-    label = spectrum(gaussian((9, 8), 1.0))
-    together = respond(learn(x, label, 0.1), z)
+    band, y = Band((9, 8), 1.0), gaussian((9, 8), 1.0)
+    fx = band.spectrum(x.flatten(0, 1)).unflatten(0, (2, 1))
+    fz = band.spectrum(z.flatten(0, 1)).unflatten(0, (2, 3))
+    together = band.answer(band.fit(fx, band.label, 0.1), fx, fz)
     assert together.shape == (2, 3, 9, 8)
     for b, s in product(range(2), range(3)):
-        alone = respond(learn(x[b, 0], label, 0.1), z[b, s])
-        torch.testing.assert_close(together[b, s], alone)
+        alone = respond(band, x[b], z[b, s : s + 1], y, 0.1)
+        torch.testing.assert_close(together[b, s : s + 1], alone)
 
 
 @pytest.mark.parametrize("size", [(7, 7), (6, 9), (8, 5)])
@@ -90,7 +137,7 @@ def test_the_peak_is_where_the_content_has_moved_to_in_every_sample(size: tuple[
     x = torch.randn(len(every), 5, *size, generator=torch.Generator().manual_seed(2))
     z = torch.stack([one.roll(tuple(by.tolist()), (1, 2)) for one, by in zip(x, every, strict=True)])
     y = gaussian(size, 1.0)
-    response = respond(learn(x, spectrum(y), 1e-4), z)
+    response = respond(Band(size, 1.0), x, z, y, 1e-4)
     found = peaks(response)
     assert (found % torch.tensor(size) == every).all()
     assert (found.abs() <= torch.tensor(size) // 2).all()
@@ -109,10 +156,11 @@ def test_a_gaussian_wraps_around() -> None:
 
 def test_half_precision_stays_outside() -> None:
     x = torch.randn(2, 4, 11, 11)
+    band = Band((11, 11), 1.0)
     with torch.autocast("cpu", torch.bfloat16):
-        made = spectrum(x.bfloat16())
-        learned = fit(made, (11, 11), spectrum(gaussian((11, 11), 1.0)), 1e-4)
-        response = answer(learned, made)
-    assert made.dtype == learned.alpha.dtype == torch.complex64
-    assert response.dtype == torch.float32
-    torch.testing.assert_close(made, torch.fft.rfft2(x.bfloat16().float()))
+        made = band.spectrum(x.bfloat16())
+        alpha = band.fit(made, band.label, 1e-4)
+        response = band.answer(alpha, made, made)
+    assert made.dtype == torch.complex64
+    assert alpha.dtype == response.dtype == torch.float32
+    assert torch.equal(made, band.spectrum(x.bfloat16().float()))

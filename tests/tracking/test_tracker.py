@@ -4,15 +4,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from moving_patch import HEIGHT, WIDTH, film, random_features, texture, truth
 
 from mmssl.errors import MmsslError
-from mmssl.models.correlation_filter import gaussian, learn, respond, spectrum
 from mmssl.models.encoder import EncoderConfig, build_encoder
 from mmssl.models.feature_map import FeatureMap
-from mmssl.tracking.band import Band
 from mmssl.tracking.boxes import centres as centres_of
 from mmssl.tracking.boxes import iou
 from mmssl.tracking.tracker import LEAST, PRESETS, Tracker, TrackerConfig, Trackers
@@ -34,45 +30,6 @@ def followed(features, frames, box, config=PRESETS["dcfnet"]):
 
 def path(steps, start=(70.0, 60.0)):
     return np.array(start) + np.concatenate([[[0, 0]], np.cumsum(steps, axis=0)])
-
-
-# The band of frequencies
-
-
-@settings(max_examples=25, deadline=None)
-@given(height=st.integers(1, 40), width=st.integers(1, 40), sigma=st.floats(0.2, 6), seed=st.integers(0, 99))
-def test_the_band_is_a_part_of_the_spectrum_of_the_windowed_maps(height, width, sigma, seed):
-    maps = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    window = torch.from_numpy(np.outer(np.hanning(height), np.hanning(width)))
-    whole = torch.fft.rfft2(maps.double() * window)
-    band = Band((height, width), sigma, CPU)
-    part = band.spectrum(maps).movedim(-1, 1)
-    rows, columns = part.shape[-2:]
-    kept = [*range(rows // 2 + 1), *range(height - (rows - 1) // 2, height)]
-    assert torch.allclose(part.to(whole.dtype), whole[:, :, kept, :columns], atol=1e-3)
-    # What is left out is nothing in the label, and what comes back is the map without it.
-    label = torch.fft.rfft2(gaussian((height, width), sigma).double())
-    assert torch.allclose(band.label.double(), label.real[kept, :columns], atol=1e-3)
-    left = label.abs().clone()
-    left[torch.tensor(kept)[:, None], torch.arange(columns)] = 0
-    assert left.max() <= 2e-6 * label.abs().max()
-    smooth = torch.fft.irfft2(whole * label.real, s=(height, width))
-    back = band.maps(part * band.label)
-    assert torch.allclose(back.double(), smooth, atol=1e-4 * float(label.abs().max()))
-
-
-@pytest.mark.parametrize(("size", "sigma"), [((125, 125), 4.2), ((16, 15), 0.6)])
-def test_the_response_is_that_of_the_whole_spectrum(size, sigma):
-    x, z = torch.randn(2, 1, 8, *size)
-    z = x.roll((3, -2), (2, 3)) + 0.3 * z
-    window = torch.from_numpy(np.outer(*(np.hanning(n) for n in size))).float()
-    whole = respond(learn(x * window, spectrum(gaussian(size, sigma)), 1e-4), z * window)
-    band = Band(size, sigma, CPU)
-    x, z = band.spectrum(x), band.spectrum(z)
-    scale = 1 / (size[0] * size[1] * 8)
-    alpha = band.label / ((x.abs() ** 2).sum(-1) * scale + 1e-4)
-    part = band.maps(alpha * (z * x.conj()).sum(-1) * scale)
-    torch.testing.assert_close(part, whole, atol=1e-4, rtol=0)
 
 
 # What it follows

@@ -14,7 +14,7 @@ from mmssl.errors import MmsslError
 from mmssl.methods import parse_method
 from mmssl.methods.tracking.cycle import Cycle, distances
 from mmssl.models.artifact import load_encoder, save_encoder
-from mmssl.models.correlation_filter import peaks, spectrum
+from mmssl.models.correlation_filter import cut_off, peaks
 from mmssl.models.dcfnet import PIXELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,7 +59,7 @@ def test_the_loss_is_the_papers(size: int, margin: int) -> None:
     batch = noisy(method, 9)
     loss = method(batch)
     with torch.no_grad():
-        maps = torch.stack([method.look(x) for x in batch.crops.unbind(1)], dim=1)
+        maps = torch.stack([cut_off(method.look(x), margin) for x in batch.crops.unbind(1)], dim=1)
     cells = size - 2 * margin
     assert maps.shape == (9, 3, 6, cells, cells)
     expected = in_numpy(maps.double().numpy(), 0.1 * size / 3, method.config.lam, 0.25)
@@ -77,12 +77,12 @@ def test_only_the_way_back_has_a_gradient() -> None:
     found = [p.grad.clone() for p in method.parameters()]
     assert all(g.abs().max() > 0 for g in found)
     method.zero_grad()
-    t, s1, s2 = (spectrum(method.look(x)) for x in batch.crops.unbind(1))
+    t, s1, s2 = (method.band.spectrum(method.look(x)) for x in batch.crops.unbind(1))
     with torch.no_grad():
         passed = method.forward_pass([t, s1, s2])
     constant = [x.detach().requires_grad_() for x in (t, s1, s2)]
     assert not any(x.requires_grad for x in method.forward_pass(constant))
-    method.weighted(method.back(s2, passed.labels[:, 1], t), passed.responses)[0].backward()
+    method.weighted(method.follow(s2, passed.labels[:, 1], t), passed.responses)[0].backward()
     for got, parameter in zip(found, method.parameters(), strict=True):
         torch.testing.assert_close(got, parameter.grad, rtol=1e-4, atol=1e-4 * float(got.abs().max()))
 
@@ -102,12 +102,12 @@ def test_content_that_is_only_shifted_comes_back_exactly(name: str) -> None:
         maps.append(
             torch.stack([m.roll(tuple(s), (1, 2)) for m, s in zip(maps[0], shifts.tolist(), strict=True)])
         )
-    spectra = [spectrum(m) for m in maps]
+    spectra = [method.band.spectrum(m) for m in maps]
     passed = method.forward_pass(spectra)
     for n, moved in enumerate(expected):
         wrapped = (moved + 13) % 27 - 13
         assert (peaks(passed.labels[:, n]) == wrapped).all()
-        returned = method.back(spectra[n + 1], passed.labels[:, n], spectra[0])
+        returned = method.follow(spectra[n + 1], passed.labels[:, n], spectra[0])
         assert (distances(returned) == 0).all()
     assert (passed.labels.flatten(2).argmax(2) == passed.responses.flatten(2).argmax(2)).all()
     figures = method.report(returned, passed)
@@ -120,7 +120,7 @@ def test_figures_are_in_pixels_of_the_crop() -> None:
     returned = torch.zeros(2, 21, 21)
     returned[0, 3, 17] = 1.0  # 3 down, 4 left
     returned[1, 0, 1] = 1.0
-    passed = method.forward_pass([torch.fft.rfft2(torch.rand(2, 6, 21, 21)) for _ in range(3)])
+    passed = method.forward_pass([method.band.spectrum(torch.rand(2, 6, 25, 25)) for _ in range(3)])
     figures = method.report(returned, passed)
     assert figures["cycle_error"] == pytest.approx(3.0)
     assert figures["returned"] == 0.5

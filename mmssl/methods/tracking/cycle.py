@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from mmssl.distributed import gather, rank, world_size
 from mmssl.errors import MmsslError
 from mmssl.methods.base import Answers, DataInfo, Method, MethodConfig
-from mmssl.models.correlation_filter import Size, answer, fit, gaussian, peaks, rolled, spectrum
+from mmssl.models.correlation_filter import Band, Size, cut_off, gaussian, peaks, rolled
 from mmssl.models.dcfnet import PIXELS
 from mmssl.models.encoder import Encoder, EncoderConfig, build_encoder
 from mmssl.models.feature_map import FeatureMap
@@ -83,7 +83,7 @@ class Cycle(Method):
         self.map = FeatureMap(build_encoder(config.encoder), config.stage)
         side = config.encoder.image_size
         with torch.no_grad():
-            height, width = self.look(torch.zeros(1, 3, side, side)).shape[-2:]
+            height, width = cut_off(self.look(torch.zeros(1, 3, side, side)), config.margin).shape[-2:]
         if min(height, width) < 3:
             raise MmsslError(
                 f"{config.name}: margin: {config.margin} cells off every side leave a map of {height} × "
@@ -93,6 +93,7 @@ class Cycle(Method):
         self.size: Size = (height, width)
         box = side / (1 + config.padding) / self.stride
         self.register_buffer("y", gaussian(self.size, config.sigma * box), persistent=False)
+        self.band = Band(self.size, config.sigma * box, margin=config.margin)
 
     @property
     @abstractmethod
@@ -100,10 +101,12 @@ class Cycle(Method):
         """Where the box is."""
 
     def look(self, crops: Tensor) -> Tensor:
-        """Maps (B, C, H, W) of crops (B, 3, side, side), their margins cut off."""
-        x = self.map(crops.contiguous(memory_format=torch.channels_last))
-        m = self.config.margin
-        return x[..., m : x.shape[-2] - m, m : x.shape[-1] - m]
+        """Maps (B, C, h, w) of crops (B, 3, side, side), with their margins; ``band`` leaves those out."""
+        return self.map(crops.contiguous(memory_format=torch.channels_last))
+
+    def embedding(self, maps: Tensor) -> Tensor:
+        """(B, C) the means of maps without their margins, for the health of the run."""
+        return cut_off(maps.detach(), self.config.margin).float().mean(dim=(2, 3))
 
     @property
     def views(self) -> Mapping[str, View]:
@@ -115,19 +118,20 @@ class Cycle(Method):
         return {"image": self.map.encoder}
 
     def forward_pass(self, spectra: Sequence[Tensor]) -> Forward:
-        """T → S1 → … → Sn, of the spectra (B, C, H, W // 2 + 1) of their n + 1 maps."""
+        """T → S1 → … → Sn, of the spectra (B, R, K, C) of their n + 1 maps."""
         label, responses, labels = self.y, [], []
         with torch.no_grad():
             for here, there in pairwise(spectra):
-                response = answer(fit(here, self.size, spectrum(label), self.config.lam), there)
+                response = self.follow(here, label, there)
                 label = rolled(self.y, peaks(response))
                 responses.append(response)
                 labels.append(label)
         return Forward(torch.stack(responses, dim=1), torch.stack(labels, dim=1))
 
-    def back(self, spectrum_s: Tensor, label: Tensor, spectrum_t: Tensor) -> Tensor:
-        """R̃_T (B, H, W): what the filter of a search frame and its pseudo-label finds in the template."""
-        return answer(fit(spectrum_s, self.size, spectrum(label), self.config.lam), spectrum_t)
+    def follow(self, x: Tensor, label: Tensor, z: Tensor) -> Tensor:
+        """R (B, H, W): where the filter of frames of spectra ``x`` and a label finds it in those of ``z``."""
+        alpha = self.band.fit(x, self.band.spectrum_of_label(label), self.config.lam)
+        return self.band.answer(alpha, x, z)
 
     def weighted(self, returned: Tensor, responses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Σ_i w_i ‖R̃_T − y‖²_i of one trajectory, and what to log of it.
@@ -167,9 +171,9 @@ class Cycle(Method):
     @torch.no_grad()
     def pretext(self, batch: Batch) -> dict[str, Answers]:
         """Does the longest cycle through frames of unseen videos end where it began?"""
-        spectra = [spectrum(self.look(crops)) for crops in batch.crops.unbind(1)]
+        spectra = [self.band.spectrum(self.look(crops)) for crops in batch.crops.unbind(1)]
         labels = self.forward_pass(spectra).labels
-        error = distances(self.back(spectra[-1], labels[:, -1], spectra[0]))
+        error = distances(self.follow(spectra[-1], labels[:, -1], spectra[0]))
         anywhere = distances(torch.eye(self.y.numel(), device=error.device).view(-1, *self.size))
         way = " → ".join(["T", *(f"S{n + 1}" for n in range(self.search)), "T"])
         about = (

@@ -6,7 +6,6 @@ from pydantic import Field, PositiveInt
 
 from mmssl.methods.base import Loss
 from mmssl.methods.tracking.cycle import Cycle, CycleConfig
-from mmssl.models.correlation_filter import spectrum
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.tracked_crops import Start
 
@@ -36,14 +35,14 @@ class LUDT(Cycle):
 
     def forward(self, batch: Batch) -> Loss:
         maps = self.look(batch.crops.transpose(0, 1).flatten(0, 1))
-        t, *searched = spectrum(maps).chunk(1 + self.search)
+        t, *searched = self.band.spectrum(maps).chunk(1 + self.search)
         passed = self.forward_pass([t, *searched])
         losses = []
         for n, s in enumerate(searched):
-            returned = self.back(s, passed.labels[:, n], t)
+            returned = self.follow(s, passed.labels[:, n], t)
             loss, parts = self.weighted(returned, passed.responses[:, : n + 1])
             losses.append(loss)
-        z = maps[: len(batch.crops)].detach().float().mean(dim=(2, 3))
+        z = self.embedding(maps[: len(batch.crops)])
         by_length = {f"loss_{n + 1}": loss.detach() for n, loss in enumerate(losses)}
         return Loss(
             sum(losses, start=t.real.new_zeros(())), by_length | parts | self.report(returned, passed), z

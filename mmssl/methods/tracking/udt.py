@@ -7,7 +7,6 @@ from pydantic import Field, PositiveInt
 
 from mmssl.methods.base import Loss
 from mmssl.methods.tracking.cycle import Cycle, CycleConfig
-from mmssl.models.correlation_filter import spectrum
 from mmssl.stream.batch import Batch
 from mmssl.stream.views.tracked_crops import Start
 
@@ -39,11 +38,11 @@ class UDT(Cycle):
     def forward(self, batch: Batch) -> Loss:
         crops = batch.crops
         ends = self.look(crops[:, ::2].transpose(0, 1).flatten(0, 1))  # T and S2 of all samples
-        t, s2 = spectrum(ends).chunk(2)
+        t, s2 = self.band.spectrum(ends).chunk(2)
         with torch.no_grad():
-            s1 = spectrum(self.look(crops[:, 1]))  # only passed through
+            s1 = self.band.spectrum(self.look(crops[:, 1]))  # only passed through
         passed = self.forward_pass([t, s1, s2])
-        returned = self.back(s2, passed.labels[:, -1], t)
+        returned = self.follow(s2, passed.labels[:, -1], t)
         total, parts = self.weighted(returned, passed.responses)
-        z = ends[: len(crops)].detach().float().mean(dim=(2, 3))
+        z = self.embedding(ends[: len(crops)])
         return Loss(total, parts | self.report(returned, passed), z)
