@@ -106,8 +106,7 @@ class _ResponseNorm(torch.autograd.Function):
 def _powers(a: Tensor, band: Tensor, k: float, p: Tensor, s: Tensor) -> None:
     """``p`` = s^−¾ and ``s`` = s^−½ of s = k + A a²."""
     torch.mul(a, a, out=p)
-    torch.mm(p, band, out=s)
-    s.add_(k).rsqrt_()
+    torch.addmm(s.new_full((), k), p, band, out=s).rsqrt_()
     torch.sqrt(s, out=p)
     p.mul_(s)
 
