@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
 
 
+Asked = list[tuple[int, Answers]]
+"""Answers, each with the number of the batch that it is about."""
+
+
 class PretextConfig(EvaluationConfig):
     """What a method says about its own task on the query split, seen as in training."""
 
@@ -25,6 +29,9 @@ class PretextConfig(EvaluationConfig):
     batch_size: PositiveInt = 64
     """Samples that are asked about together. Candidates come from the batch, so their number depends on it;
     what does not fill a batch at the end is left out."""
+    passes: PositiveInt = 1
+    """How often every sample is asked about, with moments and views of its own each time: a split of a few
+    videos says more. The interval is that of the samples, however often they were asked."""
 
 
 class Pretext(Evaluation):
@@ -33,16 +40,19 @@ class Pretext(Evaluation):
     Config = PretextConfig
 
     def run(self, subject: "Subject") -> list[Score]:
-        answers, batches, samples = self._ask(subject)
+        answers, batches = self._ask(subject)
+        size, passes = self.config.batch_size, self.config.passes
+        samples = batches * size
         left_out = subject.manifest.split(subject.queries).samples - samples
-        size = self.config.batch_size
         about = f"{subject.queries}: {samples} samples in {batches} batches of {size}, seen as in training"
+        if passes > 1:
+            about += f", {passes} times, each time otherwise"
         if left_out:
             about += f"; {left_out} unreadable or short of a batch left out"
         curves: dict[str, dict[str, Answers]] = {}
         scores = {}
         for question, answered in answers.items():
-            first = answered[0]
+            first = answered[0][1]
             curve = curves.setdefault(first.curve or question, {})
             curve[question] = first
             scores[question] = _score(question, answered, about, subject.seed, headline=len(curve) == 1)
@@ -53,18 +63,17 @@ class Pretext(Evaluation):
         return list(scores.values())
 
     @torch.inference_mode()
-    def _ask(self, subject: "Subject") -> tuple[dict[str, list[Answers]], int, int]:
-        """Question to its answers batch by batch, the number of batches, and of samples in them."""
+    def _ask(self, subject: "Subject") -> tuple[dict[str, Asked], int]:
+        """Question to its answers, and the number of batches of a pass."""
         method, size = asked(subject.method), self.config.batch_size
-        batches = scan(
-            subject.config, method.views, split=subject.queries, batch_size=size, seed=subject.seed
-        )
-        answers: dict[str, list[Answers]] = {}
+        answers: dict[str, Asked] = {}
         count = 0
-        for batch in full(batches, size):
-            count += 1
-            for question, answered in method.pretext(batch.to(subject.device)).items():
-                answers.setdefault(question, []).append(answered)
+        for seed in range(subject.seed, subject.seed + self.config.passes):
+            batches = scan(subject.config, method.views, split=subject.queries, batch_size=size, seed=seed)
+            for number, batch in enumerate(full(batches, size)):
+                count = max(count, number + 1)
+                for question, answered in method.pretext(batch.to(subject.device)).items():
+                    answers.setdefault(question, []).append((number, answered))
         if not count:
             found = subject.manifest.split(subject.queries).samples
             raise MmsslError(
@@ -76,7 +85,7 @@ class Pretext(Evaluation):
                 f"evaluation pretext: method {method.config.name!r} has no question about its objective; "
                 "leave this evaluation out for it"
             )
-        return answers, count, count * size
+        return answers, count
 
 
 def asked(method: Method | None) -> Method:
@@ -105,21 +114,16 @@ def full(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
             yield joined.rows(slice(size))
 
 
-def _score(question: str, answered: list[Answers], about: str, seed: int, *, headline: bool) -> Score:
-    first = answered[0]
+def _score(question: str, answered: Asked, about: str, seed: int, *, headline: bool) -> Score:
+    first = answered[0][1]
     scale = 100.0 if first.unit == "%" else 1.0
-    totals = torch.tensor(
-        [[float(one.values.double().sum()), len(one.values)] for one in answered], dtype=torch.float64
-    )
+    totals = torch.zeros(1 + max(number for number, _ in answered), 2, dtype=torch.float64)
+    for number, one in answered:
+        totals[number] += torch.tensor([float(one.values.double().sum()), len(one.values)])
     cases = int(totals[:, 1].sum())
-    chances = [one.chance for one in answered]
     chance = None
-    if cases and all(value is not None for value in chances):  # it may differ from batch to batch
-        chance = (
-            scale
-            * sum(float(v or 0) * n for v, n in zip(chances, totals[:, 1].tolist(), strict=True))
-            / cases
-        )
+    if cases and all(one.chance is not None for _, one in answered):  # it may differ from batch to batch
+        chance = scale * sum((one.chance or 0.0) * len(one.values) for _, one in answered) / cases
     if not cases:
         raise MmsslError(f"evaluation pretext: {question}: no case in the whole split; expected at least one")
     spread = bootstrap(totals, mean, seed)

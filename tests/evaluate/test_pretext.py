@@ -12,6 +12,7 @@ from mmssl.evaluate import Subject, evaluate, parse_evaluation
 from mmssl.evaluate.pretext import full
 from mmssl.methods.base import Answers, DataInfo, Method, MethodConfig
 from mmssl.stream.batch import Batch
+from mmssl.stream.clips.blocks import Blocks
 from mmssl.stream.clips.spread import Spread
 from mmssl.stream.sample import Fault
 from mmssl.stream.views.clip import ClipView
@@ -98,6 +99,33 @@ def test_standard_error_is_that_of_batches(shards):
     (alone,) = [s for s in ask(shards, AskedMethod(), batch_size=11) if s.evaluation == "pretext/far off"]
     assert alone.interval is None
     assert "standard error" not in alone.protocol
+
+
+class Drawing(AskedMethod):
+    """Asks about a moment that is drawn."""
+
+    @property
+    def views(self):
+        return {"clip": ClipView(Blocks(blocks=1, frames=1, stride=0.1), 16, (0, 0, 0), (1, 1, 1))}
+
+    def pretext(self, batch):
+        self.seen.append(batch.clip["times"].flatten().tolist())
+        return {"far off": Answers(batch.id.double(), "how far", unit="s", chance=0.0, better="lower")}
+
+
+def test_more_passes_ask_about_other_moments_of_the_same_samples(shards):
+    once, thrice = Drawing(), Drawing()
+    (alone,) = ask(shards, once, batch_size=5)
+    (score,) = ask(shards, thrice, batch_size=5, passes=3)
+    assert len(thrice.seen) == 6
+    assert thrice.seen[:2] == once.seen
+    assert len({tuple(thrice.seen[i] + thrice.seen[i + 1]) for i in (0, 2, 4)}) == 3
+    assert score.value == alone.value == 4.5
+    assert score.interval == alone.interval  # asked more often, it is still no more samples
+    assert (
+        "mean over 30 cases; val: 10 samples in 2 batches of 5, seen as in training, 3 times"
+        in score.protocol
+    )
 
 
 def test_curves_become_figures_and_one_headline(shards, tmp_path):
