@@ -25,9 +25,9 @@ TOLERANCE = 1e-6
 class Band(nn.Module):
     """The filter of maps of one size, on those R × K of its frequencies that the label has.
 
-    Spectra lie channels last, (…, R, K, C). On a processor they are sums over rows and columns with fixed
-    weights, two matrix products straight from channels-last maps: half the time of an FFT and its copies, and
-    all that follows has a sixth of the numbers.
+    Spectra are real tensors (…, 2, R, K, C), real parts before imaginary ones, and so are ŷ and α̂ without C.
+    There and back a transform is two matrix products with fixed weights, straight from channels-last maps:
+    less than half the time of an FFT and its copies, and all in between has a sixth of the numbers.
 
     Args:
         size: H, W of the maps in cells, without margins.
@@ -38,11 +38,12 @@ class Band(nn.Module):
         dtype: float32 or float64.
     """
 
-    window: Tensor
-    down: Tensor
-    right: Tensor
     label: Tensor
-    """ŷ (R, K): the spectrum of the Gaussian around (0, 0), which is real."""
+    """ŷ (2, R, K) of the Gaussian around (0, 0)."""
+    columns: Tensor
+    rows: Tensor
+    rows_back: Tensor
+    columns_back: Tensor
 
     def __init__(
         self,
@@ -56,65 +57,60 @@ class Band(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self._margin = margin
-        label = [np.exp(-(np.fft.fftfreq(n, 1 / n) ** 2) / (2 * sigma**2)) for n in size]  # = column · row
-        rows, columns = (_highest(part, tolerance) for part in label)
-        self._above = rows + 1  # row frequencies 0 … rows, then as many negative ones as there are
-        self._below = min(rows, (size[0] - 1) // 2)
-        self._columns = columns + 1
-        windows = [np.hanning(n) if hann else np.ones(n) for n in size]
-        waves = [_waves(n, k) * window for n, k, window in zip(size, (rows, columns), windows, strict=True)]
-        down, right = (np.pad(wave, ((0, 0), (margin, margin))) for wave in waves)
-        spectrum = np.fft.rfft2(np.outer(*label)).real
-        constants = {"window": np.outer(*windows), "down": down, "right": right}
+        height, width = size
+        y = [np.exp(-(np.fft.fftfreq(n, 1 / n) ** 2) / (2 * sigma**2)) for n in size]  # = column · row
+        r, k = (_highest(part, tolerance) for part in y)
+        self._rows = np.r_[0 : r + 1, height - min(r, (height - 1) // 2) : height]  # negative ones come last
+        self._columns = k + 1
+        down, right = (np.hanning(n) if hann else np.ones(n) for n in size)
+        cos, sin = _waves(np.arange(k + 1), width)
+        twice = np.where(np.isin(np.arange(k + 1), [0, width / 2]), 1, 2)[:, None]  # the other half's share
+        row_cos, row_sin = _waves(self._rows, height)
+        turn = np.array([[row_cos, row_sin], [-row_sin, row_cos]])  # (part, part before, R, H)
+        constants = {
+            # (H, W) → (H, part, K) → (part, R, K), and back; a part is real or imaginary
+            "columns": _beside(np.concatenate([cos, -sin]) * right, margin),
+            "rows": _beside(turn * down, margin).transpose(0, 2, 3, 1).reshape(2 * len(self._rows), -1),
+            "rows_back": turn.transpose(3, 1, 0, 2).reshape(2 * height, -1),
+            "columns_back": np.concatenate([twice * cos, -twice * sin]) / (height * width),
+            "label": self._cut(np.fft.rfft2(np.outer(*y))),
+        }
         for name, constant in constants.items():
-            self.register_buffer(name, torch.from_numpy(constant).to(dtype), persistent=False)
-        self.register_buffer("label", self._cut(torch.from_numpy(spectrum)).to(dtype), persistent=False)
+            made = torch.from_numpy(np.ascontiguousarray(constant)).to(dtype)
+            self.register_buffer(name, made, persistent=False)
 
-    def _cut(self, spectrum: Tensor) -> Tensor:
-        """(…, H, W // 2 + 1) → (…, R, K)."""
-        above = spectrum[..., : self._above, : self._columns]
-        return torch.cat([above, spectrum[..., self.size[0] - self._below :, : self._columns]], dim=-2)
+    def _cut(self, spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
+        part = spectrum[self._rows, : self._columns]
+        return np.stack([part.real, part.imag])
 
     @torch.compiler.disable
     def spectrum(self, maps: Tensor) -> Tensor:
-        """(B, C, H + 2 margin, W + 2 margin) → (B, R, K, C) complex. Fastest where maps lie channels last."""
+        """(B, C, H + 2 margin, W + 2 margin) → (B, 2, R, K, C). Fastest where maps lie channels last."""
         with torch.autocast(maps.device.type, enabled=False):
-            x = maps.to(self.label.dtype)
-            return self._by_products(x) if maps.device.type == "cpu" else self._by_fft(x)
-
-    def _by_fft(self, x: Tensor) -> Tensor:
-        return self._cut(torch.fft.rfft2(cut_off(x, self._margin) * self.window)).movedim(1, -1)
-
-    def _by_products(self, x: Tensor) -> Tensor:
-        count, channels, height, width = x.shape
-        x = x.permute(0, 2, 3, 1).reshape(count * height, width, channels)
-        x = (self.right @ x).view(count, height, -1)  # a real and an imaginary part of each column frequency
-        x = (self.down @ x).view(count, 2, self._above, 2, self._columns, channels)
-        (cos_cos, cos_sin), (sin_cos, sin_sin) = (part.unbind(2) for part in x.unbind(1))
-        above = torch.complex(cos_cos - sin_sin, cos_sin + sin_cos)
-        below = torch.complex(cos_cos + sin_sin, cos_sin - sin_cos)[:, 1 : self._below + 1].flip(1)
-        return torch.cat([above, below], dim=1)
+            count, channels, height, width = maps.shape
+            x = maps.to(self.label.dtype).permute(0, 2, 3, 1).reshape(count * height, width, channels)
+            x = self.rows @ (self.columns @ x).view(count, 2 * height, -1)
+            return x.view(count, 2, len(self._rows), self._columns, channels)
 
     def spectrum_of_label(self, y: Tensor) -> Tensor:
-        """ŷ (…, R, K) complex of any label (…, H, W), no window laid over it."""
-        return self._cut(torch.fft.rfft2(y))
+        """ŷ (…, 2, R, K) of any label (…, H, W), no window laid over it."""
+        part = torch.fft.rfft2(y)[..., self._rows, : self._columns]
+        return torch.stack([part.real, part.imag], dim=-3)
 
     def fit(self, x: Tensor, label: Tensor, lam: float) -> Tensor:
-        """α̂ (…, R, K) of the filter that answers maps of spectra ``x`` with ``label`` ŷ (…, R, K)."""
-        energy = torch.view_as_real(x).square().sum(dim=(-1, -2))
-        return label / (energy / self._cells(x) + lam)
+        """α̂ (…, 2, R, K) of the filter that answers maps of spectra ``x`` with ``label`` ŷ (…, 2, R, K)."""
+        energy = x.square().sum(dim=(-4, -1)) / self._cells(x)
+        return label / (energy + lam).unsqueeze(-3)
 
     @torch.compiler.disable
     def answer(self, alpha: Tensor, x: Tensor, z: Tensor) -> Tensor:
         """R (…, H, W) of the filter ``alpha``, learned of ``x``, to spectra ``z``; dimensions broadcast."""
-        height, width = self.size
-        response = alpha * (z * x.conj()).sum(dim=-1) / self._cells(x)
-        full = response.new_zeros(*response.shape[:-2], height, width // 2 + 1)
-        full[..., : self._above, : self._columns] = response[..., : self._above, :]
-        if self._below:
-            full[..., -self._below :, : self._columns] = response[..., self._above :, :]
-        return torch.fft.irfft2(full, s=self.size)
+        (xr, xi), (zr, zi), (ar, ai) = x.unbind(-4), z.unbind(-4), alpha.unbind(-3)
+        real, imaginary = (zr * xr + zi * xi).sum(-1), (zi * xr - zr * xi).sum(-1)
+        response = torch.cat([ar * real - ai * imaginary, ar * imaginary + ai * real], dim=-2)
+        with torch.autocast(response.device.type, enabled=False):
+            x = self.rows_back @ (response / self._cells(x))
+            return x.unflatten(-2, (self.size[0], 2)).flatten(-2) @ self.columns_back
 
     def _cells(self, x: Tensor) -> int:
         """HWC of the maps that spectra ``x`` are of."""
@@ -156,7 +152,12 @@ def _highest(label: NDArray[np.float64], tolerance: float) -> int:
     return int(np.flatnonzero(share > tolerance * share.max())[-1])
 
 
-def _waves(n: int, highest: int) -> NDArray[np.float64]:
-    """(2 · (highest + 1), n): real and imaginary parts of exp(−2πi k t / n)."""
-    angles = 2 * np.pi * np.outer(np.arange(highest + 1), np.arange(n)) / n
-    return np.concatenate([np.cos(angles), -np.sin(angles)])
+def _waves(frequencies: NDArray[np.int64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(k, n) each: cosines and sines of 2π f t / n."""
+    angles = 2 * np.pi * np.outer(frequencies, np.arange(n)) / n
+    return np.cos(angles), np.sin(angles)
+
+
+def _beside(weights: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+    """(…, n) → (…, n + 2 margin): margins have no weight."""
+    return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(margin, margin)])

@@ -108,11 +108,10 @@ class Trackers:
         return self.config.sigma * float(np.sqrt(self.cells.prod())) / (1 + self.config.padding)
 
     def _forget(self) -> None:
-        rows, columns = self._band.label.shape
         self.centre, self.size = np.empty((0, 2)), np.empty((0, 2))
         self._limits = np.empty((2, 0, 2))
-        self._alpha = torch.empty(0, rows, columns, dtype=torch.complex64, device=self.device)
-        self._x = torch.empty(0, rows, columns, 0, dtype=torch.complex64, device=self.device)
+        self._alpha = torch.empty(0, *self._band.label.shape, device=self.device)
+        self._x = torch.empty(0, *self._band.label.shape, 0, device=self.device)
 
     def __len__(self) -> int:
         """B, how many targets are being followed."""
@@ -174,7 +173,7 @@ class Trackers:
         if not len(self):
             return np.empty((0, 4)), np.empty(0)
         sizes = self.size[:, None] * self._factors[:, None]  # (B, scales, 2)
-        z = self._spectra(frames, self.centre[:, None], sizes)  # (B, scales, R, K, C)
+        z = self._spectra(frames, self.centre[:, None], sizes)  # (B, scales, 2, R, K, C)
         response = self._band.answer(self._alpha[:, None], self._x[:, None], z)  # (B, scales, h, w)
         heights = response.amax(dim=(2, 3)).cpu().double().numpy()
         if not np.isfinite(heights).all():
@@ -192,9 +191,9 @@ class Trackers:
     def _learned(
         self, frames: Sequence[Tensor], centre: NDArray[np.float64], size: NDArray[np.float64]
     ) -> tuple[Tensor, Tensor]:
-        """α̂ (B, R, K) and x̂ (B, R, K, C) of the targets where they are."""
+        """α̂ (B, 2, R, K) and x̂ (B, 2, R, K, C) of the targets where they are."""
         x = self._spectra(frames, centre[:, None], size[:, None])[:, 0]
-        return self._band.fit(x, self._band.label, self.config.lam).to(x.dtype), x
+        return self._band.fit(x, self._band.label, self.config.lam), x
 
     def _window(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
         return size * (1 + self.config.padding)
@@ -202,7 +201,7 @@ class Trackers:
     def _spectra(
         self, frames: Sequence[Tensor], centre: NDArray[np.float64], size: NDArray[np.float64]
     ) -> Tensor:
-        """(B, n, R, K, C) complex64 of the windows around targets of ``size`` (B, n, 2) in B frames."""
+        """(B, n, 2, R, K, C) of the windows around targets of ``size`` (B, n, 2) in B frames."""
         windows = around(np.broadcast_to(centre, size.shape), self._window(size))
         crops = cut_out(frames, windows, self.crop)
         # A crop at a time stays in a processor's cache, which halves the time; accelerators want them all.

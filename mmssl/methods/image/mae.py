@@ -160,5 +160,7 @@ def _check(vit: Any, config: MAEConfig) -> None:
     if not isinstance(vit, timm.models.VisionTransformer) or vit.pos_embed is None:
         raise MmsslError(f"encoder.name: MAE masks patches, so it needs a VisionTransformer; found {name}")
     if vit.attn_pool is not None:
-        raise MmsslError("encoder.kwargs.global_pool: MAE leaves no attention pooling; expected token, avg, max or avgmax")
+        raise MmsslError(
+            "encoder.kwargs.global_pool: MAE leaves no attention pooling; expected token, avg, max or avgmax"
+        )
     check_decoder(config.decoder_width, config.decoder_heads, 4)

@@ -118,7 +118,7 @@ class Cycle(Method):
         return {"image": self.map.encoder}
 
     def forward_pass(self, spectra: Sequence[Tensor]) -> Forward:
-        """T → S1 → … → Sn, of the spectra (B, R, K, C) of their n + 1 maps."""
+        """T → S1 → … → Sn, of the spectra (B, 2, R, K, C) of their n + 1 maps."""
         label, responses, labels = self.y, [], []
         with torch.no_grad():
             for here, there in pairwise(spectra):

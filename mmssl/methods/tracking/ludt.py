@@ -44,6 +44,4 @@ class LUDT(Cycle):
             losses.append(loss)
         z = self.embedding(maps[: len(batch.crops)])
         by_length = {f"loss_{n + 1}": loss.detach() for n, loss in enumerate(losses)}
-        return Loss(
-            sum(losses, start=t.real.new_zeros(())), by_length | parts | self.report(returned, passed), z
-        )
+        return Loss(sum(losses, start=t.new_zeros(())), by_length | parts | self.report(returned, passed), z)
