@@ -15,8 +15,9 @@ class UDTConfig(CycleConfig):
     name: Literal["udt"] = "udt"
     drop: float = Field(0.1, ge=0, lt=1)
     within: PositiveInt = 10
-    start: Literal["centre", "anywhere"] = "centre"
-    """Where the crop lies: in the middle of the frame (section 3.4), or on a place drawn for each sample."""
+    start: Start = "centre"
+    """Where the crop lies: in the middle of the frame (section 3.4), on a place drawn for each sample, or on
+    something textured that it follows, as LUDT's."""
 
 
 class UDT(Cycle):
