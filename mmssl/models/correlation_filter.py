@@ -92,6 +92,7 @@ class Band(nn.Module):
             x = self.rows @ (self.columns @ x).view(count, 2 * height, -1)
             return x.view(count, 2, len(self._rows), self._columns, channels)
 
+    @torch.compiler.disable
     def spectrum_of_label(self, y: Tensor) -> Tensor:
         """ŷ (…, 2, R, K) of any label (…, H, W), no window laid over it."""
         part = torch.fft.rfft2(y)[..., self._rows, : self._columns]
@@ -109,8 +110,8 @@ class Band(nn.Module):
         real, imaginary = (zr * xr + zi * xi).sum(-1), (zi * xr - zr * xi).sum(-1)
         response = torch.cat([ar * real - ai * imaginary, ar * imaginary + ai * real], dim=-2)
         with torch.autocast(response.device.type, enabled=False):
-            x = self.rows_back @ (response / self._cells(x))
-            return x.unflatten(-2, (self.size[0], 2)).flatten(-2) @ self.columns_back
+            by_column = self.rows_back @ (response / self._cells(x))
+            return by_column.unflatten(-2, (self.size[0], 2)).flatten(-2) @ self.columns_back
 
     def _cells(self, x: Tensor) -> int:
         """HWC of the maps that spectra ``x`` are of."""
