@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
 
 
-Asked = list[tuple[int, Answers]]
+Numbered = list[tuple[int, Answers]]
 """Answers, each with the number of the batch that it is about."""
 
 
@@ -63,10 +63,10 @@ class Pretext(Evaluation):
         return list(scores.values())
 
     @torch.inference_mode()
-    def _ask(self, subject: "Subject") -> tuple[dict[str, Asked], int]:
+    def _ask(self, subject: "Subject") -> tuple[dict[str, Numbered], int]:
         """Question to its answers, and the number of batches of a pass."""
         method, size = asked(subject.method), self.config.batch_size
-        answers: dict[str, Asked] = {}
+        answers: dict[str, Numbered] = {}
         count = 0
         for seed in range(subject.seed, subject.seed + self.config.passes):
             batches = scan(subject.config, method.views, split=subject.queries, batch_size=size, seed=seed)
@@ -114,12 +114,13 @@ def full(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
             yield joined.rows(slice(size))
 
 
-def _score(question: str, answered: Asked, about: str, seed: int, *, headline: bool) -> Score:
+def _score(question: str, answered: Numbered, about: str, seed: int, *, headline: bool) -> Score:
     first = answered[0][1]
     scale = 100.0 if first.unit == "%" else 1.0
     totals = torch.zeros(1 + max(number for number, _ in answered), 2, dtype=torch.float64)
     for number, one in answered:
-        totals[number] += torch.tensor([float(one.values.double().sum()), len(one.values)])
+        totals[number, 0] += one.values.double().sum().cpu()
+        totals[number, 1] += len(one.values)
     cases = int(totals[:, 1].sum())
     chance = None
     if cases and all(one.chance is not None for _, one in answered):  # it may differ from batch to batch

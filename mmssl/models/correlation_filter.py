@@ -58,7 +58,7 @@ class Band(nn.Module):
         super().__init__()
         self.size = size
         height, width = size
-        y = [np.exp(-(np.fft.fftfreq(n, 1 / n) ** 2) / (2 * sigma**2)) for n in size]  # = column · row
+        y = [_bell(n, sigma) for n in size]  # = column · row
         r, k = (_highest(part, tolerance) for part in y)
         self._rows = np.r_[0 : r + 1, height - min(r, (height - 1) // 2) : height]  # negative ones come last
         self._columns = k + 1
@@ -126,8 +126,7 @@ def cut_off(maps: Tensor, margin: int) -> Tensor:
 
 def gaussian(size: Size, sigma: float) -> Tensor:
     """y (H, W) float32: a Gaussian of height 1 and width ``sigma`` cells; its peak (0, 0) wraps around."""
-    down, right = (torch.fft.fftfreq(n, 1 / n).square() for n in size)
-    return (-(down[:, None] + right[None]) / (2 * sigma**2)).exp()
+    return torch.from_numpy(np.outer(*(_bell(n, sigma) for n in size))).float()
 
 
 def peaks(response: Tensor) -> Tensor:
@@ -145,6 +144,11 @@ def rolled(y: Tensor, shifts: Tensor) -> Tensor:
     rows = (torch.arange(height, device=y.device) - shifts[:, :1]) % height
     columns = (torch.arange(width, device=y.device) - shifts[:, 1:]) % width
     return y[rows[:, :, None], columns[:, None, :]]
+
+
+def _bell(n: int, sigma: float) -> NDArray[np.float64]:
+    """(n,): a Gaussian of height 1 around 0, which wraps around."""
+    return np.exp(-(np.fft.fftfreq(n, 1 / n) ** 2) / (2 * sigma**2))
 
 
 def _highest(label: NDArray[np.float64], tolerance: float) -> int:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny_cycles import noisy, tiny_cycle
+from tiny_cycles import noisy, respond, tiny_cycle
 
 from mmssl.methods import parse_method
 from mmssl.models.correlation_filter import Band, cut_off, peaks, rolled
@@ -20,18 +20,13 @@ def test_the_loss_is_the_sum_of_three_cycles() -> None:
         maps = [cut_off(method.look(x), method.config.margin) for x in batch.crops.unbind(1)]
     y, lam = method.y, method.config.lam
     band = Band(method.size, 1.0, tolerance=0)
-
-    def respond(x: torch.Tensor, label: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        x, z = band.spectrum(x), band.spectrum(z)
-        return band.answer(band.fit(x, band.spectrum_of_label(label), lam), x, z)
-
     total = 0.0
     for length in (1, 2, 3):
         label, responses = y.expand(8, -1, -1), []
         for n in range(length):
-            responses.append(respond(maps[n], label, maps[n + 1]))
+            responses.append(respond(band, maps[n], maps[n + 1], label, lam))
             label = rolled(y, peaks(responses[-1]))
-        returned = respond(maps[length], label, maps[0])
+        returned = respond(band, maps[length], maps[0], label, lam)
         each = ((returned - y) ** 2 * y.exp()).sum((1, 2))
         motion = sum(((b - a) ** 2).sum((1, 2)) for a, b in pairwise([y, *responses]))
         kept = each.argsort()[:6]

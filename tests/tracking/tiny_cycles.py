@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmssl.methods import DataInfo, build_method
 from mmssl.methods.tracking.cycle import Cycle
+from mmssl.models.correlation_filter import Band
 from mmssl.stream.batch import Batch
 
 DATA = DataInfo(samples=10, fields=frozenset({"video", "meta"}))
@@ -44,3 +45,9 @@ def noisy(method: Cycle, count: int, seed: int = 0) -> Batch:
         moved = torch.stack([x.roll(tuple(s), (1, 2)) for x, s in zip(frames[-1], by, strict=True)])
         frames.append(moved + 10 * torch.randn(moved.shape, generator=generator))
     return batch_of(torch.stack(frames, dim=1))
+
+
+def respond(band: Band, x: Tensor, z: Tensor, y: Tensor, lam: float) -> Tensor:
+    """What the filter that answers maps ``x`` with the label ``y`` answers to ``z``."""
+    fx, fz = band.spectrum(x), band.spectrum(z)
+    return band.answer(band.fit(fx, band.spectrum_of_label(y), lam), fx, fz)
