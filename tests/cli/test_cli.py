@@ -163,6 +163,24 @@ def test_schema_knows_every_key_of_the_models(capsys: pytest.CaptureFixture[str]
         assert schema["$defs"][model.__name__]["properties"].keys() == model.model_fields.keys()
 
 
+def test_run_stage_may_start_processes_that_import_it(tmp_path: Path) -> None:
+    shards = "name: few\nsource: {kind: miniworld_clips, clips: {train: 2}, fields: [video]}\n"
+    (tmp_path / "few.yaml").write_text(shards)
+    recipe = f"name: few\nstages: {{clips: {{kind: build, recipe: {tmp_path}/few.yaml, workers: 2}}}}\n"
+    (tmp_path / "pipeline.yaml").write_text(recipe)
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts" / "run_stage", "pipeline.yaml"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        json.loads((tmp_path / "runs/few/clips/manifest.json").read_text())["splits"]["train"]["samples"] == 2
+    )
+
+
 def test_run_stage_is_a_python_script_for_torchrun(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, REPOSITORY / "scripts" / "run_stage", "none", "--stage", "simclr"],
