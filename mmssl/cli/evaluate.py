@@ -215,15 +215,11 @@ def _named(pairs: Sequence[str]) -> dict[str, str]:
 def _eyes(folder: Path, stage: int | None, both: bool) -> dict[str, Any]:
     """The feature maps to track through: of the encoder, and of the same network untrained."""
     from mmssl.engine.setup import pick_device
-    from mmssl.errors import MmsslError
     from mmssl.evaluate import untrained
     from mmssl.models.artifact import load_encoder
-    from mmssl.models.encoder import Encoder
-    from mmssl.models.feature_map import FeatureMap
+    from mmssl.models.feature_map import FeatureMap, frame_encoder
 
-    trained = load_encoder(folder)
-    if not isinstance(trained, Encoder):
-        raise MmsslError(f"--encoder {folder}: expected an encoder of images, found one of clips")
+    trained = frame_encoder(load_encoder(folder), f"--encoder {folder}")
     encoders = {"trained": trained} | (untrained({"untrained": trained.config}) if both else {})
     return {name: FeatureMap(one, stage).to(pick_device()) for name, one in encoders.items()}  # type: ignore[arg-type]
 

@@ -136,12 +136,9 @@ def _features(folder: Path, stage: int | None) -> "FeatureMap":
     import torch
 
     from mmssl.models.artifact import load_encoder
-    from mmssl.models.encoder import Encoder
-    from mmssl.models.feature_map import FeatureMap
+    from mmssl.models.feature_map import FeatureMap, frame_encoder
 
-    encoder = load_encoder(folder)
-    if not isinstance(encoder, Encoder):
-        raise MmsslError(f"--encoder: {folder} holds an encoder of clips; expected one of images")
+    encoder = frame_encoder(load_encoder(folder), f"--encoder {folder}")
     return FeatureMap(encoder, stage).to("cuda" if torch.cuda.is_available() else "cpu")
 
 

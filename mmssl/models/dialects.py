@@ -38,6 +38,8 @@ _TEXT = {
 }
 _FLAT = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 """Of the text tower in open_clip's first form, where it has no prefix."""
+_FRAMES = "net.encoder.backbone."
+"""In clip encoders that see their frames one by one, what the backbone's own names come after."""
 
 
 def vit_to_open_clip(state: State) -> dict[str, Tensor]:
@@ -136,7 +138,14 @@ def _from_transformers(state: State) -> dict[str, Tensor]:
 
 
 def image_part(state: State, own: State) -> dict[str, Tensor]:
-    """What an image encoder whose state is ``own`` takes of a checkpoint; all of it where it is no CLIP."""
+    """What an image encoder whose state is ``own`` takes of a checkpoint.
+
+    Of a clip encoder's state it is the network that sees single frames, of a CLIP the image tower, and
+    otherwise all of it.
+    """
+    frames = {key.partition(_FRAMES)[2]: value for key, value in state.items() if _FRAMES in key}
+    if frames:
+        return frames
     found = middle(state)
     if found is None:
         return dict(state)

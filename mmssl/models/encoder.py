@@ -86,7 +86,8 @@ class EncoderConfig(StartConfig):
     weights: str | None = None
     """Where to start: an encoder folder, a .safetensors or .pth file, ``timm`` for timm's own, or random.
 
-    Also a CLIP's folder or file of open_clip or transformers, whose image tower is taken: ``name`` is then
+    Of an encoder of clips that sees its frames one by one, the network that sees them is taken. Also a CLIP's
+    folder or file of open_clip or transformers, whose image tower is taken: ``name`` is then
     what timm calls that ViT, vit_base_patch32_clip_224 or vit_base_patch32_clip_quickgelu_224 (OpenAI's)."""
     mean: tuple[float, ...] = ()
     """What is subtracted from every channel; by default what suits ``sees``."""

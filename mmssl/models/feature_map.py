@@ -1,9 +1,12 @@
-"""The feature map that trackers and label propagation look at: of any stage of any image encoder."""
+"""The feature map that trackers and label propagation look at: of any stage of what sees single frames."""
 
 from torch import Tensor, nn
 
 from mmssl.errors import MmsslError
+from mmssl.models.artifact import AnyEncoder
+from mmssl.models.clip import ClipEncoder
 from mmssl.models.encoder import Encoder
+from mmssl.models.text import TextEncoder
 
 
 class FeatureMap(nn.Module):
@@ -33,6 +36,24 @@ class FeatureMap(nn.Module):
             x, indices=[self.stage], intermediates_only=True, stop_early=True
         )
         return maps[0]
+
+
+def frame_encoder(encoder: AnyEncoder, where: str) -> Encoder:
+    """What sees single frames: an encoder of images, or the one inside an encoder of clips (CPC's, TCN's).
+
+    Args:
+        where: it was named, for messages.
+
+    Raises:
+        MmsslError: an encoder of texts, or one of clips that sees several frames at once.
+    """
+    seen = encoder.frame_encoder if isinstance(encoder, ClipEncoder) else encoder
+    if isinstance(seen, Encoder):
+        return seen
+    found = "texts" if isinstance(encoder, TextEncoder) else f"clips ({encoder.config.kind}) as a whole"
+    raise MmsslError(
+        f"{where}: expected an encoder of images, or of a clip's single frames; found one of {found}"
+    )
 
 
 def _check(encoder: Encoder, stage: int) -> None:

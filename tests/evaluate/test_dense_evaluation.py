@@ -14,8 +14,8 @@ from mmssl.errors import MmsslError
 from mmssl.evaluate import EVALUATIONS, Subject, evaluate, parse_evaluation
 from mmssl.evaluate.dense.segmentation import Segmentation, SegmentationConfig
 from mmssl.evaluate.dense.view import DenseView, Truth
-from mmssl.models.clip import FramesConfig, build_clip_encoder
-from mmssl.models.clip.frame_net import FrameNetConfig
+from mmssl.models.clip import build_clip_encoder
+from mmssl.models.clip.video_net import VideoNetConfig
 from mmssl.models.encoder import EncoderConfig, build_encoder
 from mmssl.shards import encode
 from mmssl.stream.sample import Sample
@@ -223,10 +223,8 @@ def test_bad_questions(shards, tmp_path):
         ask(subject, "depth", field="depth_sensor")
     with pytest.raises(MmsslError, match="crop: eigen is of whole pictures; expected region: whole"):
         ask(subject, "depth", crop="eigen")
-    clip = build_clip_encoder(
-        FramesConfig(net=FrameNetConfig(encoder=EncoderConfig(name="resnet10t", image_size=32)))
-    )
-    with pytest.raises(MmsslError, match="normals: encoder: clip is of clips; expected one of images"):
+    clip = build_clip_encoder(VideoNetConfig(name="r2d3d", frames=4, image_size=32))
+    with pytest.raises(MmsslError, match=r"normals: encoder clip: expected .* found one of clips"):
         ask(Subject({"clip": clip}, shards), "normals")
     samples = [members_of(ids_of(seed), seed) for seed in range(4)]
     nameless = dense_shards(_new(tmp_path / "a"), {"train": samples, "val": samples}, classes=None)

@@ -12,6 +12,8 @@ from mmssl.evaluate import EVALUATIONS, Subject, evaluate, parse_evaluation
 from mmssl.evaluate.propagation.shard_set import filled
 from mmssl.models.clip import FramesConfig, build_clip_encoder
 from mmssl.models.clip.frame_net import FrameNetConfig
+from mmssl.models.clip.recurrent import RecurrentConfig
+from mmssl.models.clip.video_net import VideoNetConfig
 from mmssl.models.encoder import EncoderConfig, build_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,10 +123,19 @@ def test_joints_follow_what_they_lie_on(shards, tmp_path):
     assert (best.chance, best.ceiling) == (0, 100)
 
 
-def test_clip_encoders_and_sets_without_boxes_are_refused(shards, tmp_path):
+def test_a_clip_encoder_is_asked_by_what_sees_its_single_frames(shards):
     net = FrameNetConfig(encoder=EncoderConfig(name="resnet10t", image_size=32))
-    with pytest.raises(MmsslError, match=r"encoder: video is of clips \(frames\); expected one of images"):
-        ask(Subject({"video": build_clip_encoder(FramesConfig(net=net))}, shards))
+    clips = build_clip_encoder(RecurrentConfig(blocks=2, block=FramesConfig(net=net), context=8)).eval()
+    found, same = (ask(Subject({"x": one}, shards)) for one in (clips, clips.g_enc.net.encoder))
+    assert {key: score.value for key, score in found.items()} == {
+        key: score.value for key, score in same.items()
+    }
+
+
+def test_encoders_of_whole_clips_and_sets_without_boxes_are_refused(shards, tmp_path):
+    whole = build_clip_encoder(VideoNetConfig(name="r2d3d", frames=4, image_size=32))
+    with pytest.raises(MmsslError, match=r"propagation: encoder: .* found one of clips \(video_net\)"):
+        ask(Subject({"video": whole}, shards))
     manifest = json.loads((shards / "manifest.json").read_text())
     without = tmp_path / "without"
     without.mkdir()

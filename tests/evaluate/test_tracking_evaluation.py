@@ -8,7 +8,8 @@ from tiny_tracking import encoder, write_otb
 
 from mmssl.errors import MmsslError
 from mmssl.models.artifact import save_encoder
-from mmssl.models.clip import FramesConfig, build_clip_encoder
+from mmssl.models.clip import build_clip_encoder
+from mmssl.models.clip.video_net import VideoNetConfig
 from mmssl.pipeline.plan import plan
 from mmssl.pipeline.recipe import load_pipeline
 from mmssl.pipeline.runner import run_pipeline
@@ -103,16 +104,16 @@ def test_a_benchmark_on_disk_beside_another_tracker(folder):
     assert len(list(stage.glob("pictures/*.png"))) == 1
 
 
-def test_clip_encoders_are_refused(folder, monkeypatch):
+def test_encoders_of_whole_clips_are_refused():
     from mmssl.evaluate.tracking.evaluation import Tracking, TrackingConfig
 
     class Clips:
         folder = None
 
         def encoder(self, name):
-            return build_clip_encoder(FramesConfig(net={"encoder": {"name": "resnet10t", "image_size": 32}}))
+            return build_clip_encoder(VideoNetConfig(name="r2d3d", frames=4, image_size=32))
 
-    with pytest.raises(MmsslError, match="expected one of images, found one of clips"):
+    with pytest.raises(MmsslError, match=r"tracking: encoder: expected .* found one of clips \(video_net\)"):
         Tracking(TrackingConfig()).run(Clips())
 
 

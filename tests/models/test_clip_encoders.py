@@ -85,6 +85,17 @@ def test_an_image_encoder_on_clips_is_its_mean_over_frames():
     torch.testing.assert_close(averaging(image, 4, 0.1)(clips), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_an_image_encoder_starts_from_what_sees_the_frames_of_a_clip_encoder(tmp_path):
+    trained = build_clip_encoder(RECURRENT)
+    save_encoder(trained, tmp_path, {})
+    started = build_encoder(IMAGE.model_copy(update={"weights": str(tmp_path)}))
+    own, inner = started.backbone.state_dict(), trained.frame_encoder.backbone.state_dict()
+    assert own.keys() == inner.keys()
+    assert all(torch.equal(own[key], inner[key]) for key in own)
+    with pytest.raises(MmsslError, match="another network than resnet34"):
+        build_encoder(EncoderConfig(name="resnet34", image_size=32, weights=str(tmp_path)))
+
+
 def test_weights_start_a_clip_encoder_and_the_frame_network_in_it(tmp_path):
     trained = build_clip_encoder(RECURRENT)
     save_encoder(trained, tmp_path / "clip", {})

@@ -14,8 +14,7 @@ from mmssl.evaluate.dense.heads import Gallery, sampled
 from mmssl.evaluate.dense.view import DenseView, Region, Truth
 from mmssl.evaluate.parts import Chosen
 from mmssl.evaluate.subject import view_field
-from mmssl.models.encoder import Encoder
-from mmssl.models.feature_map import FeatureMap
+from mmssl.models.feature_map import FeatureMap, frame_encoder
 from mmssl.stream.views.shown import Shown
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Maps:
         stages: of every encoder; see ``FeatureMap``.
 
     Raises:
-        MmsslError: an encoder of clips, or one without such a stage.
+        MmsslError: an encoder of whole clips or of texts, or one without such a stage.
     """
 
     def __init__(
@@ -43,11 +42,7 @@ class Maps:
         self.shown: dict[str, Shown] = {}
         self._maps: dict[str, list[FeatureMap]] = {}
         for name in subject.names(encoder):
-            one = subject.encoders[name]
-            if not isinstance(one, Encoder):
-                raise MmsslError(
-                    f"evaluation {evaluation}: encoder: {name} is of clips; expected one of images"
-                )
+            one = frame_encoder(subject.encoders[name], f"evaluation {evaluation}: encoder {name}")
             self.shown[name] = Shown.to(one, video=False, field=view_field(subject.method, name))
             self._maps[name] = [FeatureMap(one, stage) for stage in stages]
 

@@ -24,7 +24,7 @@ from mmssl.evaluate.propagation.shard_set import ShardSetConfig
 from mmssl.evaluate.propagation.task import Answers, Masks, Task, Value, Video
 from mmssl.evaluate.propagation.vip import VipConfig
 from mmssl.files import write_bytes, write_json
-from mmssl.models.encoder import Encoder
+from mmssl.models.feature_map import frame_encoder
 
 if TYPE_CHECKING:
     from mmssl.evaluate.subject import Subject
@@ -87,13 +87,9 @@ class Propagation(Evaluation):
 
     def run(self, subject: "Subject") -> list[Score]:
         config: PropagationConfig = self.config
-        encoder = seeing_colours(subject.encoder(config.encoder))
-        if not isinstance(encoder, Encoder):
-            name = config.encoder or next(iter(subject.encoders))
-            raise MmsslError(
-                f"evaluation propagation: encoder: {name} is of clips ({encoder.config.kind}); "
-                "expected one of images"
-            )
+        encoder = frame_encoder(
+            seeing_colours(subject.encoder(config.encoder)), "evaluation propagation: encoder"
+        )
         task = config.data.task(subject)
         asked = {
             stage: _Asked(Maps(encoder, stage, config.data.cell, subject.device)) for stage in config.stages

@@ -22,8 +22,7 @@ from mmssl.evaluate.tracking.results import LAYOUTS
 from mmssl.evaluate.tracking.runs import follow_all
 from mmssl.evaluate.tracking.scoring import ANCHORED, interval, outcome, read_results, rule
 from mmssl.evaluate.tracking.sequence import Sequence
-from mmssl.models.encoder import Encoder
-from mmssl.models.feature_map import FeatureMap
+from mmssl.models.feature_map import FeatureMap, frame_encoder
 from mmssl.tracking.tracker import PRESETS, TrackerConfig
 
 if TYPE_CHECKING:
@@ -94,9 +93,9 @@ class Tracking(Evaluation):
 
     def run(self, subject: "Subject") -> list[Score]:
         config: TrackingConfig = self.config
-        encoder = seeing_colours(subject.encoder(config.encoder))
-        if not isinstance(encoder, Encoder):
-            raise MmsslError("evaluation tracking: encoder: expected one of images, found one of clips")
+        encoder = frame_encoder(
+            seeing_colours(subject.encoder(config.encoder)), "evaluation tracking: encoder"
+        )
         if config.benchmark is None:
             called = subject.manifest.name
             root = subject.config.sources[0].shards

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmssl.models.encoder import StartConfig
+from mmssl.models.encoder import Encoder, StartConfig
 
 Statistics = tuple[float, ...]
 
@@ -43,6 +43,11 @@ class ClipEncoder(nn.Module, ABC):
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict from a file under this module's names; here they are the same."""
         return dict(state)
+
+    @property
+    def frame_encoder(self) -> Encoder | None:
+        """The image encoder that sees its frames one by one; None where they are seen together."""
+        return None
 
     @property
     def seconds(self) -> float:

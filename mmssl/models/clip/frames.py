@@ -44,6 +44,10 @@ class Frames(ClipEncoder):
         image = config.net.encoder
         self.image_size, self.mean, self.std = image.image_size, image.mean, image.std
 
+    @property
+    def frame_encoder(self) -> Encoder:
+        return self.net.encoder
+
     def tokens(self, clips: Tensor) -> Tensor:
         """(B, frames, d): the vector of every frame."""
         return self.attend(self.net(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]))

@@ -9,6 +9,7 @@ from mmssl.models.clip.base import ClipEncoder, ClipEncoderConfig
 from mmssl.models.clip.frames import FramesConfig
 from mmssl.models.clip.video_net import VideoNetConfig
 from mmssl.models.clip.video_vit import VideoViTConfig
+from mmssl.models.encoder import Encoder
 
 
 class RecurrentConfig(ClipEncoderConfig):
@@ -43,6 +44,10 @@ class Recurrent(ClipEncoder):
         self.blocks = config.blocks
         self.frames, self.stride = config.blocks * block.frames, block.stride
         self.image_size, self.mean, self.std = block.image_size, block.mean, block.std
+
+    @property
+    def frame_encoder(self) -> Encoder | None:
+        return self.g_enc.frame_encoder
 
     @property
     def step(self) -> float:
