@@ -4,7 +4,7 @@
     CIFAR10=cifar10_train10k_val2k.zip python benchmarks/pipelines.py cifar10
     MMSSL_REAL_DATA=... python benchmarks/pipelines.py clip
 
-and so for miniworld_time, miniworld_views, miniworld_words, lab, rgbd, tiny_imagenet and real_time.
+and so for the others in ``GAINS``.
 The pipeline is run with ``mmssl run``. Stages that an earlier run in the same folder has finished are not run
 again: their times are those of that run. Results go to ``results/PIPELINE.json``.
 """
@@ -32,6 +32,9 @@ GAINS: dict[str, dict[tuple[str, ...], dict[str, float]]] = {
     "tiny_imagenet": {},
     "miniworld_time": {},
     "real_time": {},
+    "real_actions": {},
+    "real_words": {},
+    "real_starts": {},
     "real_features": {},
     "miniworld_views": {},
     "miniworld_words": {},

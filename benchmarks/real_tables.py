@@ -1,4 +1,4 @@
-"""Tables for ``pipelines/real_time.yaml``: splits, labels and phases of real clips that lie in a folder.
+"""Tables for ``pipelines/real_actions.yaml`` and ``real_words.yaml``: splits, labels and phases of real clips that lie in a folder.
 
     MMSSL_REAL_DATA=FOLDER python benchmarks/real_tables.py data/real
 
