@@ -6,18 +6,24 @@
 
 and so for the others in ``GAINS``.
 The pipeline is run with ``mmssl run``. Stages that an earlier run in the same folder has finished are not run
-again: their times are those of that run. Results go to ``results/PIPELINE.json``.
+again: their times are those of that run. ``--seeds 3`` runs it three times, trainings and evaluations with
+seeds 0, 1 and 2, the last two in RUNS/seed-1 and RUNS/seed-2; figures are then means, each value in the
+protocol. Results go to ``results/PIPELINE.json``.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import Figure, figure, record
+
+from mmssl.pipeline.recipe import EvaluateStage, TrainStage, load_pipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -110,13 +116,57 @@ def gains(pipeline: str, scores: list[dict[str, Any]]) -> Iterator[Figure]:
             yield figure(name, found[best], "points", f"best of {', '.join(evaluations)}", f">= {points:g}")
 
 
-def costs(pipeline: str, run: Path) -> Iterator[Figure]:
+def seeded(pipeline: str, seed: int) -> list[str]:
+    """What to change of the recipe for a seed; 0 is the recipe's own."""
+    stages = load_pipeline(pipeline).stages if seed else {}
+    keys = {name: "train.seed" for name, stage in stages.items() if isinstance(stage, TrainStage)}
+    keys |= {name: "seed" for name, stage in stages.items() if isinstance(stage, EvaluateStage)}
+    return [f"{name}.{key}={seed}" for name, key in keys.items()]
+
+
+def over_seeds(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """The scores of one run, or the means over several; those that not all runs have stay out."""
+    same = defaultdict(list)
+    for run in runs:
+        for score in json.loads((run / "scores.json").read_text())["scores"]:
+            same[score["stage"], score["evaluation"], score["metric"]].append(score)
+    if len(runs) == 1:
+        return [scores[0] for scores in same.values()]
+    means = []
+    for scores in same.values():
+        if len(scores) < len(runs):
+            continue
+        values = [score["value"] for score in scores]
+        untrained = [score["untrained"] for score in scores if score["untrained"] is not None]
+        words = f"mean of {len(runs)} seeds, standard deviation {statistics.stdev(values):.2f}: "
+        words += ", ".join(f"{value:.1f}" for value in values)
+        means.append(
+            scores[0]
+            | {
+                "value": statistics.mean(values),
+                "untrained": statistics.mean(untrained) if untrained else None,
+                "protocol": f"{words}; {scores[0]['protocol']}",
+            }
+        )
+    return means
+
+
+def finished(runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What is known of the stages that are done; of several runs that which took longest."""
+    stages: dict[str, dict[str, Any]] = {}
+    for path in (path for run in runs for path in sorted(run.glob("*/stage.json"))):
+        name, about = path.parent.name, json.loads(path.read_text())
+        if ".old-" in name or about["status"] != "done":
+            continue
+        if name not in stages or stages[name]["seconds"] < about["seconds"]:
+            stages[name] = about
+    return stages
+
+
+def costs(pipeline: str, runs: Sequence[Path]) -> Iterator[Figure]:
     """Minutes and memory of the stages."""
     what, limit = MINUTES.get(pipeline, ("", 0.0))
-    stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.glob("*/stage.json"))}
-    stages = {
-        name: about for name, about in stages.items() if ".old-" not in name and about["status"] == "done"
-    }
+    stages = finished(runs)
     for name, about in stages.items():
         if about["kind"] == "train":
             bar = f"<= {limit:g}" if what == "each training" else ""
@@ -137,15 +187,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pipeline", choices=sorted(GAINS))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--seeds", type=int, default=1, help="how many times to run it")
     parser.add_argument("--as-is", action="store_true", help="run nothing; record the stages that are done")
     arguments = parser.parse_args()
-    mmssl = Path(sys.executable).with_name("mmssl")
-    command = [str(mmssl), "run", arguments.pipeline, "--runs", str(arguments.runs)]
-    if not arguments.as_is:
-        subprocess.run(command, cwd=ROOT, check=True)
-    run = arguments.runs / arguments.pipeline
-    scores = json.loads((run / "scores.json").read_text())["scores"]
-    record(arguments.pipeline, [*gains(arguments.pipeline, scores), *costs(arguments.pipeline, run)])
+    pipeline, mmssl = arguments.pipeline, Path(sys.executable).with_name("mmssl")
+    folders = [arguments.runs / (f"seed-{seed}" if seed else "") for seed in range(arguments.seeds)]
+    for seed, folder in enumerate(folders):
+        command = [str(mmssl), "run", pipeline, "--runs", str(folder), *seeded(pipeline, seed)]
+        if not arguments.as_is:
+            subprocess.run(command, cwd=ROOT, check=True)
+    runs = [folder / pipeline for folder in folders]
+    record(pipeline, [*gains(pipeline, over_seeds(runs)), *costs(pipeline, runs)])
 
 
 if __name__ == "__main__":

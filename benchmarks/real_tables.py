@@ -1,4 +1,4 @@
-"""Tables for ``pipelines/real_actions.yaml`` and ``real_words.yaml``: splits, labels and phases of real clips that lie in a folder.
+"""Tables for ``real_actions`` and ``real_words``: splits, labels and phases of real clips in a folder.
 
     MMSSL_REAL_DATA=FOLDER python benchmarks/real_tables.py data/real
 
