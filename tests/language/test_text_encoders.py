@@ -65,6 +65,55 @@ def test_clip_reads_nothing_behind_the_end(pieces: str) -> None:
     assert not torch.allclose(encoder(tokens), encoder(before))
 
 
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_clip_gives_what_open_clips_tower_gives_of_all_tokens(pieces: str, activation: str) -> None:
+    """Features and the gradient of every parameter; captions of all lengths, one without an end."""
+    config = {"width": 32, "heads": 2, "layers": 3, "context": 12, "tokenizer": pieces}
+    encoder = ClipText(ClipTextConfig.model_validate({**config, "activation": activation})).double()
+    tokens = ragged(encoder, [7, 12, 2, 3, 7])
+    tokens[3, 2] = encoder.tokenizer.mask  # its first token is then the one to pool at
+    slope = torch.randn(5, 32, dtype=torch.float64)
+    found, expected = encoder(tokens), encoder.net(tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    parameters = dict(encoder.named_parameters())
+    ours = torch.autograd.grad(found, list(parameters.values()), slope)
+    theirs = torch.autograd.grad(expected, list(parameters.values()), slope)
+    for name, one, other in zip(parameters, ours, theirs, strict=True):
+        assert other.abs().max() > 0, name
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11, msg=name)
+
+
+def test_clip_under_autocast_is_as_near_as_open_clips_tower(pieces: str) -> None:
+    encoder = ClipText(ClipTextConfig(width=32, heads=2, layers=3, context=12, tokenizer=pieces)).eval()
+    tokens = ragged(encoder, [7, 12, 2, 3, 7])
+    exact = encoder.net(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, theirs = encoder(tokens), encoder.net(tokens)
+    assert found.dtype == theirs.dtype == torch.float32
+    assert (found - exact).abs().max() <= 1.5 * (theirs - exact).abs().max()
+
+
+def test_clip_works_out_neither_padding_nor_what_nothing_depends_on(pieces: str) -> None:
+    encoder = ClipText(ClipTextConfig(width=32, heads=2, layers=3, context=12, tokenizer=pieces)).eval()
+    worked_out: list[int] = []
+    for block in encoder.net.transformer.resblocks:
+        block.mlp.register_forward_pre_hook(lambda _, args: worked_out.append(args[0].shape[0]))
+    lengths = [7, 12, 2, 3, 7]
+    encoder(ragged(encoder, lengths))
+    assert worked_out == [sum(lengths), sum(lengths), len(lengths)]
+
+
+def ragged(encoder: ClipText, lengths: list[int]) -> torch.Tensor:
+    """Captions (B, context) of random tokens, so long with start and end."""
+    tokenizer = encoder.tokenizer
+    tokens = torch.randint(tokenizer.mask + 1, tokenizer.vocabulary, (len(lengths), encoder.context))
+    tokens[:, 0] = tokenizer.start
+    for row, length in zip(tokens, lengths, strict=True):
+        row[length - 1] = tokenizer.end
+        row[length:] = tokenizer.pad
+    return tokens
+
+
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_bert_is_transformers_own_model_row_by_row(pieces: str, pool: str) -> None:
     """Padding plays no part: a row alone, cut to its length, in transformers' model gives the same."""
