@@ -69,6 +69,28 @@ class LARS(Optimizer):
         w.sub_(v)
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW, which is shown every tensor in the order in which its weights lie in memory.
+
+    The fused kernel for CPUs (torch 2.15) first copies each gradient that is not contiguous, such as those of
+    convolutions in channels_last, and then reads the original all the same, as it lies in memory.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        has_complex: bool = super()._init_group(group, *lists)
+        params, grads, exp_avgs, exp_avg_sqs, _, _ = lists
+        orders = [_memory_order(w) for w in params]
+        for tensors in (params, grads, exp_avgs, exp_avg_sqs):
+            tensors[:] = [x.permute(order) for x, order in zip(tensors, orders, strict=True)]
+        grads[:] = [g.contiguous() for g in grads]  # copies only those that lie otherwise than their weights
+        return has_complex
+
+
+def _memory_order(x: Tensor) -> list[int]:
+    """Dimensions from the one with the longest stride to the one with the shortest."""
+    return sorted(range(x.ndim), key=x.stride, reverse=True)
+
+
 def build_optimizer(method: Method, config: OptimizerConfig) -> Optimizer:
     """The optimiser over the method's trainable parameters, in groups from ``parameter_groups``."""
     groups = parameter_groups(method, config)
@@ -76,7 +98,7 @@ def build_optimizer(method: Method, config: OptimizerConfig) -> Optimizer:
         case "lars":
             return LARS(groups, lr=config.base_lr, momentum=config.momentum, trust=config.trust)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, fused=True)
+            return AdamW(groups, lr=config.base_lr, betas=config.betas, fused=True)
         case "sgd":
             return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, fused=True)
 

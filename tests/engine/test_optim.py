@@ -9,9 +9,10 @@ from engine_tiny import ENCODER, Tiny, TinyConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmssl.engine.config import OptimizerConfig, TrainConfig
-from mmssl.engine.optim import LARS, build_optimizer, parameter_groups, set_lr
+from mmssl.engine.optim import LARS, AdamW, build_optimizer, parameter_groups, set_lr
 from mmssl.engine.schedule import schedule_of
 from mmssl.methods.base import DataInfo
 from mmssl.models.spectrum import rankme, spread
@@ -46,6 +47,66 @@ def test_lars_takes_the_steps_of_the_paper() -> None:
         optimizer.step()
     for name, value in expected.items():
         np.testing.assert_allclose(ours[name].detach().numpy(), value, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_adamw_takes_the_steps_of_the_plain_one_whatever_the_order_in_memory(
+    layout: torch.memory_format,
+) -> None:
+    """Also where a gradient lies in another order than its weights, and after a restart."""
+    torch.manual_seed(0)
+    start = [torch.randn(8, 6, 3, 3), torch.randn(4, 6, 1, 1), torch.randn(5, 3), torch.tensor(1.0)]
+    slopes = [[torch.randn_like(x) for x in start] for _ in range(4)]
+
+    def weights() -> list[nn.Parameter]:
+        laid = [x.to(memory_format=layout) if x.ndim == 4 else x for x in start]
+        return [nn.Parameter(x.clone()) for x in laid]
+
+    ours, plain = weights(), weights()
+    settings = {"lr": 0.1, "weight_decay": 0.3}
+    optimizer = AdamW(ours, **settings, fused=True)
+    reference = torch.optim.AdamW(plain, **settings, foreach=False)
+    for number, slope in enumerate(slopes):
+        for one, other, g in zip(ours, plain, slope, strict=True):
+            other.grad = g.clone()
+            one.grad = g.to(memory_format=torch.channels_last) if g.ndim == 4 and number % 2 else g.clone()
+        if number == 2:
+            state = optimizer.state_dict()
+            optimizer = AdamW(ours, **settings, fused=True)
+            optimizer.load_state_dict(state)
+        optimizer.step()
+        reference.step()
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        assert one.stride() == other.stride()
+
+
+class Shown(TorchDispatchMode):
+    """Remembers what the fused kernel is called with, and all that is called beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[torch.Tensor] = []
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.__name__)
+        if func.__name__.startswith("_fused_adamw_"):
+            self.tensors += [x for tensors in args[:4] for x in tensors]
+        return func(*args, **(kwargs or {}))
+
+
+def test_adamw_copies_no_gradient() -> None:
+    """Its kernel would copy what it takes for not contiguous."""
+    net = nn.Conv2d(6, 8, 3).to(memory_format=torch.channels_last)
+    net(torch.randn(2, 6, 5, 5)).sum().backward()
+    assert not net.weight.grad.is_contiguous()
+    optimizer = AdamW(net.parameters(), lr=0.1, fused=True)
+    with Shown() as shown:
+        optimizer.step()
+    assert len(shown.tensors) == 8
+    assert all(x.is_contiguous() for x in shown.tensors)
+    assert not shown.names & {"clone.default", "copy_.default", "_to_copy.default"}
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
