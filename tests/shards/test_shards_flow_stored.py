@@ -133,6 +133,7 @@ def test_a_scale_of_others_is_read() -> None:
         (commented(GOOD | {"step": [1]}), "no scale of flow"),
         (commented(GOOD | {"low": None}), "no scale of flow"),
         (commented(GOOD | {"height": "8"}), "no scale of flow"),
+        (commented(GOOD).replace(b'"flow"', b'"fl\xf8w"'), "no scale of flow"),
         (commented(GOOD | {"height": 9}), "16 rows; expected 2 or 3 planes of 16 for flow 9 high"),
         (commented(GOOD, 40), "40 rows"),
         (encode.flow_jpeg(smooth(0))[:-300], "(?i)premature|truncated"),

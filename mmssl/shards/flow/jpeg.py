@@ -8,6 +8,7 @@ become pixels stands in a comment of the file (the segment COM), as JSON:
 
 import json
 import math
+from struct import Struct
 from typing import Any
 
 import cv2
@@ -20,6 +21,8 @@ LOWEST_QUALITY = 80
 sum of its squared half steps of quantisation (Parseval), 104 of 255 levels for the tables of the standard."""
 _BLOCK = 8
 _LARGEST = 1e6  # pixels; files mark what is unknown by 1e9 and more
+_SEGMENT = Struct(">BBHBHH")
+"""FF, marker and length; then of a frame header the bits a sample, rows and columns."""
 _MOST_PIXELS = 1 << 27  # of a JPEG; headers that announce more are refused before anything is decoded
 
 Flow = NDArray[np.floating[Any]]
@@ -114,7 +117,7 @@ def _scale(data: bytes | memoryview) -> tuple[int, int, list[float], list[float]
     if comment is None:
         raise ValueError("a JPEG without the scale of its flow; expected a comment with it (segment COM)")
     try:
-        about = json.loads(comment)["flow"]
+        about = json.loads(comment.decode())["flow"]
         height, low, step = about["height"], [*map(float, about["low"])], [*map(float, about["step"])]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"a JPEG whose comment is no scale of flow: {comment[:80]!r}") from error
@@ -151,14 +154,15 @@ def _header(data: bytes | memoryview) -> tuple[bytes | None, int, int]:
     """
     comment = None
     at = 2
-    if bytes(data[:2]) != b"\xff\xd8":
+    if data[:2] != b"\xff\xd8":
         raise ValueError(f"not a JPEG (starts with {bytes(data[:8])!r})")
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+    while at + 9 <= len(data):
+        begin, marker, length, _, tall, wide = _SEGMENT.unpack_from(data, at)
+        if begin != 0xFF:
+            break
         if marker == 0xFE and comment is None:
             comment = bytes(data[at + 4 : at + 2 + length])
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            tall, wide = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            return comment, int.from_bytes(tall, "big"), int.from_bytes(wide, "big")
+            return comment, tall, wide
         at += 2 + length
     raise ValueError("a JPEG without a frame header: damaged or cut short")
