@@ -229,6 +229,15 @@ def test_what_a_sample_lacks_is_zeros_and_marked() -> None:
     assert torch.equal(batch["flow"][1], second["flow"][0])
 
 
+def test_one_known_field_is_enough() -> None:
+    """Fields across a cut are unknown, and what is around them is shown all the same."""
+    fields = [np.full((24, 32, 2), np.nan), np.full((24, 32, 2), 3.0), np.full((24, 32, 2), np.nan)]
+    view = AlignedClips({"rgb": shown(), "flow": shown("flow", 6)})
+    seen = look(view, moving() | {"flow": ("mkv", mkv(fields))})
+    assert seen["present"].tolist() == [[True, True]]
+    torch.testing.assert_close(seen["flow"].mean((2, 3))[0] * 24, torch.tensor([0.0, 0, 3, 3, 0, 0]))
+
+
 def test_what_cannot_be_shown_is_named() -> None:
     with pytest.raises(MmsslError, match="'far': depth of videos"):
         AlignedClips({"far": shown("depth", 2)})

@@ -223,8 +223,8 @@ def shown_at(sight: Shown, times: Times, moments: Times) -> Numbers:
 
 
 def _known(x: Tensor) -> bool:
-    """Whether any pixel shows anything: of flow (n, 2, H, W), NaN is unknown."""
-    return not x.is_floating_point() or bool(torch.isfinite(x).any())
+    """Whether any pixel shows anything: of flow (n, 2, H, W), NaN is unknown; the first known field tells."""
+    return not x.is_floating_point() or any(np.isfinite(field.numpy()).any() for field in x)
 
 
 def _blank(sight: Shown) -> Tensor:
