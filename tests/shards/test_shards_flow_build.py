@@ -20,6 +20,7 @@ from mmssl.shards import encode
 from mmssl.shards.build import build_shards
 from mmssl.shards.flow import FlowOptions, estimate_flow
 from mmssl.shards.flow.estimators import Farneback
+from mmssl.shards.flow.track import FlowTrack
 from mmssl.shards.foreign import index_tars
 from mmssl.shards.inspect import write_html
 from mmssl.shards.local import LocalShards
@@ -194,6 +195,21 @@ def test_flow_that_is_not_finite_skips_the_video_and_names_the_frames(
     assert manifest.samples == 1
     (skipped,) = map(json.loads, (tmp_path / "out" / "skipped.jsonl").read_text().splitlines())
     assert skipped["reason"] == "frames 4 and 5: flow of farneback is not finite"
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_a_field_that_cannot_be_stored_is_no_silent_gap(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether others follow it or it is the last one; fields are stored behind the caller's back."""
+    monkeypatch.setattr(Farneback, "between", lambda *_: np.full((64, 80, 2), 2e6, np.float32))
+    track = FlowTrack(FlowOptions(estimator="farneback"))
+
+    def whole() -> None:
+        for frame in pan(count):
+            track.put(frame)
+        track.members(0, [at / 10 for at in range(count)], [])
+
+    with pytest.raises(ValueError, match="flow of 2e\\+06 pixels"):
+        whole()
 
 
 def test_weights_that_are_missing_stop_the_build(videos: Path, tmp_path: Path) -> None:

@@ -18,21 +18,22 @@ _AHEAD = 8  # frames that may wait for their flow
 class FlowTrack:
     """``put`` every stored frame in order; then ``members`` of the whole clip or of its segments.
 
-    A thread estimates and encodes while the caller decodes the next frames, so that a machine with a core to
-    spare builds as fast as the estimator alone. What is held of a video is its encoded fields, and what the
-    estimator needs of a few frames.
+    A thread estimates, and another one encodes, while the caller decodes the next frames, so that a machine
+    with a core to spare builds as fast as the estimator alone. What is held of a video is its encoded fields,
+    and what the estimator needs of a few frames.
     """
 
     def __init__(self, options: FlowOptions) -> None:
         self._options = options
         self._fields = Fields(options)
         self._thread = ThreadPoolExecutor(1)
+        self._encoder = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
         self._recent: deque[Any] = deque(maxlen=options.gap)
         self._frames = 0
         self._size = (0, 0)
-        self._there: list[bytes] = []
-        self._back: list[bytes] = []
+        self._there: list[Future[bytes]] = []
+        self._back: list[Future[bytes]] = []
 
     def put(self, rgb: Pixels) -> None:
         """(H, W, 3) uint8; all of one size. It must not change afterwards.
@@ -53,9 +54,11 @@ class FlowTrack:
                 first = self._frames - self._options.gap
                 raise BadInput(f"frames {first} and {self._frames}: {error}") from error
             self._size = there.shape[1], there.shape[0]
-            self._there.append(self._encoded(there))
-            if back is not None:
-                self._back.append(self._encoded(back))
+            for flow, stored in ((there, self._there), (back, self._back)):
+                if flow is not None:
+                    if stored:
+                        stored[-1].result()  # one at most waits
+                    stored.append(self._encoder.submit(self._encoded, flow))
         self._recent.append(prepared)
         self._frames += 1
 
@@ -90,8 +93,8 @@ class FlowTrack:
         unknown = self._encoded(np.full((height, width, 2), np.nan, np.float32))
         crosses = [any(at < cut <= at + gap for cut in cuts) for at in range(first, first + count)]
 
-        def fields(stored: list[bytes], starts: Sequence[float]) -> bytes:
-            own = stored[first : first + count]
+        def fields(stored: list[Future[bytes]], starts: Sequence[float]) -> bytes:
+            own = [field.result() for field in stored[first : first + count]]
             chosen = [unknown if cut else field for field, cut in zip(own, crosses, strict=True)]
             return encode.flow_mkv(chosen, starts, self._size)
 
