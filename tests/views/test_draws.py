@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from view_tools import make_draws
 
-from mmssl.stream.views.draws import Draws, philox
+from mmssl.stream.views.draws import Draws, philox, philox_single
 
 # Random123 1.14, tests/kat_vectors, philox4x32 with 10 rounds.
 VECTORS = [
@@ -21,9 +21,11 @@ VECTORS = [
 
 @pytest.mark.parametrize(("counter", "key", "expected"), VECTORS)
 def test_philox_gives_the_published_words(counter: str, key: str, expected: str) -> None:
-    words = np.array([int(word, 16) for word in counter.split()], dtype=np.uint64).reshape(4, 1)
+    a, b, c, d = (int(word, 16) for word in counter.split())
     first, second = (int(word, 16) for word in key.split())
+    words = np.array([[a], [b], [c], [d]], dtype=np.uint64)
     assert [f"{int(word):08x}" for word in philox(words, (first, second))[:, 0]] == expected.split()
+    assert [f"{word:08x}" for word in philox_single((a, b, c, d), (first, second))] == expected.split()
 
 
 def test_all_blocks_of_a_draw_and_halves_of_an_id_have_their_own_counter() -> None:

@@ -13,12 +13,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
+_FIRST, _SECOND = 0xD2511F53, 0xCD9E8D57
+_MULTIPLIERS = np.array([[_FIRST], [_SECOND]], dtype=np.uint64)
 _WEYL = np.array([0x9E3779B9, 0xBB67AE85], dtype=np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _BLOCKS = 1 << 16
 _IDS = 1 << 48
+_FEW = 8
+"""Up to so many counters Python's integers are faster than arrays: views of video draw for one sample."""
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
@@ -35,11 +38,26 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
     return words
 
 
+def philox_single(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """``philox`` of one counter, in Python's integers."""
+    a, b, c, d = counter
+    for first, second in _single_round_keys(key):
+        left, right = a * _FIRST, c * _SECOND
+        a, b = right >> 32 ^ b ^ first, right & 0xFFFFFFFF
+        c, d = left >> 32 ^ d ^ second, left & 0xFFFFFFFF
+    return a, b, c, d
+
+
 @lru_cache(maxsize=4096)
 def _round_keys(key: tuple[int, int]) -> NDArray[np.uint64]:
     """(10, 2): the keys of the rounds, apart by Weyl's sequence."""
     steps = np.arange(10, dtype=np.uint64)[:, None]
     return (np.array(key, dtype=np.uint64) + steps * _WEYL) & _LOW
+
+
+@lru_cache(maxsize=4096)
+def _single_round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(first, second) for first, second in _round_keys(key).tolist()]
 
 
 @lru_cache(maxsize=4096)
@@ -91,14 +109,22 @@ class Draws:
         blocks = -(-n // 4)
         if not 1 <= blocks <= _BLOCKS:
             raise ValueError(f"{what}: n = {n}; a draw has between 1 and {4 * _BLOCKS} numbers a sample")
+        hashed, name = _hash(f"{self.seed}\n{self.name}", 8), _hash(what, 4)
+        key = (hashed & 0xFFFFFFFF, hashed >> 32)
+        if len(self.ids) * blocks <= _FEW:
+            few = [
+                philox_single((id_ & 0xFFFFFFFF, pass_, name, id_ >> 32 << 16 | block), key)
+                for id_, pass_ in zip(self.ids.tolist(), self.passes.tolist(), strict=True)
+                for block in range(blocks)
+            ]
+            return np.array(few, dtype=np.uint64).reshape(len(self.ids), 4 * blocks)[:, :n]
         ids = self.ids.astype(np.uint64)
         counter = np.empty((4, len(ids), blocks), dtype=np.uint64)
         counter[0] = (ids & _LOW)[:, None]
         counter[1] = self.passes.astype(np.uint64)[:, None]
-        counter[2] = _hash(what, 4)
+        counter[2] = name
         counter[3] = ((ids >> _HALF) << np.uint64(16))[:, None] | np.arange(blocks, dtype=np.uint64)
-        key = _hash(f"{self.seed}\n{self.name}", 8)
-        words = philox(counter, (key & 0xFFFFFFFF, key >> 32))
+        words = philox(counter, key)
         return words.transpose(1, 2, 0).reshape(len(ids), 4 * blocks)[:, :n]
 
     def uniform(self, what: str, n: int = 1, low: float = 0.0, high: float = 1.0) -> NDArray[np.float32]:
