@@ -2,6 +2,8 @@
 
 import io
 import struct
+from bisect import bisect_right
+from operator import itemgetter
 from typing import Any
 
 import av
@@ -147,7 +149,7 @@ class Container:
 
     def key_before(self, stamp: int) -> int:
         """Place in ``keys`` of the last keyframe that is shown at or before ``stamp``."""
-        return max(0, int(np.searchsorted([key for key, _ in self.keys], stamp, side="right")) - 1)
+        return max(0, bisect_right(self.keys, stamp, key=itemgetter(0)) - 1)
 
     def close(self) -> None:
         self.packets = []

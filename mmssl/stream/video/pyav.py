@@ -14,7 +14,7 @@ from torch import Tensor
 from mmssl.stream.video.base import Box, VideoReader, wanted_frames
 from mmssl.stream.video.container import Container
 
-_RGB: dict[str, Any] = {"format": "rgb24", "interpolation": Interpolation.BICUBIC, "threads": 1}
+_RGB: dict[str, Any] = {"format": "rgb24", "interpolation": Interpolation.BICUBIC.value, "threads": 1}
 
 
 class PyAVReader(VideoReader):
@@ -59,7 +59,7 @@ class PyAVReader(VideoReader):
             if self._stream is None or not going_on:
                 self._stream = self._frames_from(key)
             for stamp, frame in self._stream:
-                self._reached = int(np.searchsorted(self._container.stamps, stamp, side="right")) - 1
+                self._reached = int(self._container.stamps.searchsorted(stamp, side="right")) - 1
                 if stamp < stamps[row]:
                     continue
                 if stamp > stamps[row]:
@@ -92,7 +92,7 @@ class PyAVReader(VideoReader):
         """Whether frames between two wanted ones can be left out; a decoder runs ahead where it reorders."""
         container = self._container
         stamp, _ = container.keys[container.key_before(int(container.stamps[there]))]
-        skipped = int(np.searchsorted(container.stamps, stamp)) - here - 1
+        skipped = int(container.stamps.searchsorted(stamp)) - here - 1
         return skipped > container.context.has_b_frames
 
     def _frames_from(self, key: int) -> Iterator[tuple[int, Any]]:
