@@ -4,7 +4,6 @@ from torch import Tensor, nn
 
 from mmssl.errors import MmsslError
 from mmssl.models.artifact import AnyEncoder
-from mmssl.models.clip import ClipEncoder
 from mmssl.models.encoder import Encoder
 from mmssl.models.text import TextEncoder
 
@@ -47,10 +46,14 @@ def frame_encoder(encoder: AnyEncoder, where: str) -> Encoder:
     Raises:
         MmsslError: an encoder of texts, or one of clips that sees several frames at once.
     """
-    seen = encoder.frame_encoder if isinstance(encoder, ClipEncoder) else encoder
-    if isinstance(seen, Encoder):
-        return seen
-    found = "texts" if isinstance(encoder, TextEncoder) else f"clips ({encoder.config.kind}) as a whole"
+    if isinstance(encoder, Encoder):
+        return encoder
+    if isinstance(encoder, TextEncoder):
+        found = "texts"
+    elif (inside := encoder.frame_encoder) is not None:
+        return inside
+    else:
+        found = f"clips ({encoder.config.kind}) as a whole"
     raise MmsslError(
         f"{where}: expected an encoder of images, or of a clip's single frames; found one of {found}"
     )
