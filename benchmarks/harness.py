@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -74,6 +74,14 @@ def device() -> str:
     return f"{torch.cuda.get_device_name()}, host {words}" if torch.cuda.is_available() else words
 
 
+def known_version(package: str) -> str:
+    """What is installed, if anything is: a peer may be missing, and has then taken no part."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def record(name: str, figures: Iterable[Figure], packages: Iterable[str] = ()) -> None:
     """Print the figures as a table and write ``results/NAME.json``."""
     figures = list(figures)
@@ -87,7 +95,7 @@ def record(name: str, figures: Iterable[Figure], packages: Iterable[str] = ()) -
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     content = {
         "device": device(),
-        "versions": {package: version(package) for package in (*PACKAGES, *packages)}
+        "versions": {package: known_version(package) for package in (*PACKAGES, *packages)}
         | {"python": platform.python_version()},
         "command": command,
         "figures": [asdict(item) for item in figures],
